@@ -1,0 +1,534 @@
+// The page: opens volumes, keeps list, tree, preview, path and URL on the same place, starts downloads.
+
+import { CheckDialog } from './checking.js';
+import { Client } from './client.js';
+import { explain } from './errors.js';
+import * as format from './format.js';
+import { Jobs } from './jobs.js';
+import { FileList } from './list.js';
+import { ancestors, basename, display, fromHash, join, parent, toHash } from './names.js';
+import { factList, Preview } from './preview.js';
+import { collect, openSink, pour, REPORT, wantsPlace, zipEntries } from './save.js';
+import { FolderTree, folderNames } from './tree.js';
+import { zip } from './zip.js';
+
+const $ = (id) => document.getElementById(id);
+const make = (tag, properties = {}, ...children) => {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+};
+
+/** Says something to those who do not see it; the last word wins. */
+const announce = (text) => {
+  $('status').textContent = text;
+};
+
+/** Folders whose entries are kept, so that going back and expanding the tree cost nothing. */
+const KEEP_FOLDERS = 64;
+const KEEP_ENTRIES = 100_000;
+
+// --- state -----------------------------------------------------------------------------------------
+
+/** The open volume: client, files, facts, pfs list; null before the first. */
+let volume = null;
+/** Where the list is: label and path; `entry` of the folder itself. */
+let place = null;
+/** Counts navigations: what comes in for an earlier one is dropped. */
+let visit = 0;
+/** Where the list stood in folders that were left. */
+const views = new Map();
+/** Entries of folders, by label and path; in the order of use. */
+const folders = new Map();
+
+const key = (label, path) => `${label}\0${path}`;
+
+// The worker starts loading while somebody still looks for the file.
+let spare = new Client();
+
+const narrow = matchMedia('(max-width: 62rem)');
+const touch = matchMedia('(pointer: coarse)');
+
+const jobs = new Jobs($('jobs'), announce);
+const checkDialog = new CheckDialog($('check'), announce);
+
+const list = new FileList($('list'), {
+  onOpen: (entry) => openEntry(entry),
+  onUp: () => goUp(),
+  onChange: (active, selected) => showSelection(active, selected),
+  onSort: ({ column, descending }) => announce(`Sorted by ${column}, ${descending ? 'descending' : 'ascending'}`),
+  // With a finger there is no double click.
+  openOnClick: (event) => event.pointerType === 'touch' || touch.matches,
+});
+
+const tree = new FolderTree($('tree'), {
+  load: async (path) => folderNames(await entriesOf(place.label, path), format.comparison({ column: 'name' })),
+  onOpen: (path) => {
+    $('browser').classList.remove('tree-open');
+    $('show-tree').setAttribute('aria-expanded', 'false');
+    if (path === place.path) list.focus();
+    else go(place.label, path);
+  },
+});
+
+const preview = new Preview($('preview'), {
+  client: () => volume.client,
+  pfs: () => place.label,
+  onSave: () => save(),
+  onClose: () => closePreview(),
+  onFollow: (path) => follow(path),
+});
+
+// --- opening ---------------------------------------------------------------------------------------
+
+async function open(files, options = {}) {
+  files = Array.from(files);
+  if (files.length === 0) return;
+  const client = spare ?? new Client();
+  spare = null;
+  $('start-error').hidden = true;
+  const what = files.length === 1 ? display(files[0].name) : format.count(files.length, 'file');
+  $('start-busy').textContent = `Opening ${what}\u2026`;
+  $('start-busy').hidden = false;
+  try {
+    const { facts, pfs } = await client.open(files, options);
+    jobs.cancelAll();
+    volume?.client.close();
+    volume = { client, files, facts, pfs };
+    folders.clear();
+    views.clear();
+    showVolume(what);
+  } catch (error) {
+    client.close();
+    showProblem(error, files);
+  } finally {
+    $('start-busy').hidden = true;
+    // Ready for the next one: a worker serves one volume, and ends with it.
+    spare ??= new Client();
+  }
+}
+
+function showProblem(error, files) {
+  const { title, advice, retry } = explain(error, files);
+  if (volume) {
+    $('message-title').textContent = title;
+    $('message-text').textContent = advice;
+    $('message').showModal();
+    return;
+  }
+  const box = $('start-error');
+  box.replaceChildren(make('strong', { textContent: title }), advice);
+  if (retry) {
+    box.append(make('p', {}, make('button', { type: 'button', textContent: retry.label, onclick: () => open(files, retry.options) })));
+  }
+  box.hidden = false;
+}
+
+function showVolume(what) {
+  $('start').hidden = true;
+  $('browser').hidden = false;
+  $('volume-tools').hidden = false;
+  const { facts, pfs } = volume;
+  $('pfs').replaceChildren(...pfs.map((each) => make('option', { value: each.label, textContent: pfsTitle(each) })));
+  $('pfs').disabled = pfs.length === 0;
+  $('foot-volume').textContent = [what, format.bytes(facts.size), 'read-only'].join(' \u00b7 ');
+  announce(`Opened ${what}: ${format.count(pfs.length, 'file system')}`);
+  place = null;
+  const wanted = fromHash(location.hash);
+  const label = pfs.some((each) => each.label === wanted?.label) ? wanted.label : preferred(pfs)?.label;
+  if (label === undefined) {
+    tree.reset('No file system');
+    list.show([]);
+    list.say('This volume holds no file system yet: it was formatted without a label.');
+    $('crumbs').replaceChildren();
+    preview.clear();
+    return;
+  }
+  const path = label === wanted?.label ? wanted.path : '/';
+  // Not a step of its own in the history: there is nothing to go back to.
+  history.replaceState(null, '', toHash(label, path));
+  arrive({ label, path }, { focus: true });
+}
+
+const pfsTitle = (pfs) => display(pfs.label) + (pfs.snapshot ? ' (snapshot)' : '');
+
+/** The file system that most people want to see first: no snapshot, and not the small LOCAL one. */
+const preferred = (pfs) =>
+  pfs.find((each) => !each.snapshot && each.label !== 'LOCAL') ?? pfs.find((each) => !each.snapshot) ?? pfs[0];
+
+// --- places ----------------------------------------------------------------------------------------
+
+/** Goes to a folder (or to the folder of a file) as a new step in the history. */
+function go(label, path) {
+  const hash = toHash(label, path);
+  if (hash === location.hash) arrive({ label, path }, { focus: true });
+  else location.hash = hash;
+}
+
+function goUp() {
+  if (!place || place.path === '/') return;
+  const { label, path } = place;
+  const up = parent(path);
+  // Coming from below, the folder that was left is the one to stand on.
+  views.set(key(label, up), { ...views.get(key(label, up)), name: basename(path), scrollTop: undefined });
+  go(label, up);
+}
+
+async function entriesOf(label, path) {
+  const kept = folders.get(key(label, path));
+  if (kept) return kept;
+  const entries = [];
+  for await (const piece of volume.client.list(label, path)) entries.push(...piece);
+  keep(label, path, entries);
+  return entries;
+}
+
+function keep(label, path, entries) {
+  folders.delete(key(label, path));
+  folders.set(key(label, path), entries);
+  let total = 0;
+  for (const each of folders.values()) total += each.length;
+  for (const [oldest, each] of folders) {
+    if (folders.size <= 1 || (folders.size <= KEEP_FOLDERS && total <= KEEP_ENTRIES)) break;
+    total -= each.length;
+    folders.delete(oldest);
+  }
+}
+
+/** Shows what the URL names. */
+async function arrive({ label, path }, { focus = false } = {}) {
+  const current = (visit += 1);
+  const stale = () => current !== visit;
+  if (place) views.set(key(place.label, place.path), list.place);
+  const newPfs = place?.label !== label;
+  place = { label, path, entry: null };
+  if (newPfs) {
+    $('pfs').value = label;
+    tree.reset(label);
+  }
+  showCrumbs();
+  list.say();
+  list.busy = true;
+  closePreview();
+  preview.clear();
+  const wasInList = focus || $('list').contains(document.activeElement) || document.activeElement === document.body;
+
+  const { client } = volume;
+  let entries = folders.get(key(label, path)) ?? null;
+  let failure = null;
+  try {
+    place.entry = await client.stat(label, path);
+    if (stale()) return;
+    if (place.entry.type !== 'dir') {
+      // The URL of a file: its folder, with the file selected.
+      const up = parent(path);
+      views.set(key(label, up), { name: basename(path), selected: true });
+      history.replaceState(null, '', toHash(label, up));
+      place = null;
+      arrive({ label, path: up }, { focus });
+      return;
+    }
+    place.entry.name ||= path === '/' ? label : basename(path);
+    const view = views.get(key(label, path)) ?? null;
+    if (entries) {
+      list.show(entries, view);
+    } else {
+      entries = [];
+      let shown = false;
+      for await (const piece of client.list(label, path)) {
+        if (stale()) return;
+        entries = entries.concat(piece);
+        // The view can be taken up again only when all is there to be sorted.
+        if (shown) list.update(entries);
+        else list.show(entries, view);
+        shown = true;
+        $('foot-items').textContent = `${format.count(entries.length, 'item')}\u2026`;
+      }
+      keep(label, path, entries);
+    }
+    if (view?.selected) list.select(view.name);
+  } catch (error) {
+    if (stale()) return;
+    failure = error;
+    if (!entries?.length) list.show([]);
+  }
+  list.busy = false;
+  if (failure) {
+    const { title, advice } = explain(failure);
+    const part = entries?.length ? 'Only a part of this folder could be read. ' : '';
+    list.say(`${part}${title} ${advice}`, { label: 'Try again', run: () => arrive({ label, path }, { focus: true }) });
+    announce(`${part}${title}`);
+  } else if (entries.length === 0) {
+    list.say('This folder is empty.');
+  }
+  document.title = `${display(path === '/' ? label : basename(path))} \u2013 Farrier`;
+  if (!failure) announce(`${display(place.entry.name)}: ${format.count(entries.length, 'item')}`);
+  if (wasInList) list.focus();
+  tree.reveal(path);
+}
+
+function showCrumbs() {
+  const { label, path } = place;
+  const all = ancestors(path);
+  $('crumbs').replaceChildren(
+    ...all.map((each) => {
+      const link = make('a', { href: toHash(label, each), textContent: display(each === '/' ? label : basename(each)) });
+      if (each === path) link.setAttribute('aria-current', 'page');
+      return make('li', {}, link);
+    }),
+  );
+  const nav = $('crumbs').parentElement;
+  nav.scrollLeft = nav.scrollWidth;
+  $('up').disabled = path === '/';
+}
+
+async function follow(path) {
+  try {
+    const target = await volume.client.realpath(place.label, path);
+    closePreview();
+    go(place.label, target);
+  } catch (error) {
+    const { title } = explain(error);
+    const text = error.code === 'ENOENT' ? 'This link points to something that is not in this file system.' : title;
+    announce(text);
+    $('message-title').textContent = text;
+    $('message-text').textContent = '';
+    $('message').showModal();
+  }
+}
+
+// --- selection and preview -------------------------------------------------------------------------
+
+function openEntry(entry) {
+  const path = join(place.path, entry.name);
+  if (entry.type === 'dir' && !entry.error) go(place.label, path);
+  else if (entry.type === 'symlink' && !entry.error) follow(path);
+  else openPreview(entry);
+}
+
+function showSelection(active, selected) {
+  const total = list.entries.length;
+  let text = format.count(total, 'item');
+  if (selected.length > 0) {
+    const size = selected.reduce((sum, entry) => sum + (entry.type === 'file' && !entry.error ? entry.size : 0), 0);
+    text += `, ${selected.length} selected`;
+    if (size > 0) text += ` (${format.bytes(size)})`;
+  }
+  $('foot-items').textContent = text;
+  const saved = selected.length > 0 ? `Download ${selected.length === 1 ? 'the selected item' : `${selected.length} selected items`}` : 'Download this folder';
+  $('save').title = saved;
+  if (narrow.matches) return;
+  if (selected.length === 1) showPreview(selected[0]);
+  else if (place?.entry && !place.entry.error) showPreview(null);
+}
+
+let previewed = null;
+
+function showPreview(entry) {
+  const path = entry ? join(place.path, entry.name) : place.path;
+  const subject = entry ?? place.entry;
+  if (previewed === subject) return;
+  previewed = subject;
+  preview.show(path, subject);
+}
+
+/** Enter on a file: into the preview, which is a dialog where there is no room for a pane. */
+function openPreview(entry) {
+  if (narrow.matches) {
+    $('preview-dialog').append($('preview'));
+    previewed = null;
+    showPreview(entry);
+    if (!$('preview-dialog').open) $('preview-dialog').showModal();
+  } else {
+    showPreview(entry);
+    preview.focus();
+  }
+}
+
+function closePreview() {
+  previewed = null;
+  if ($('preview-dialog').open) $('preview-dialog').close();
+}
+
+$('preview-dialog').addEventListener('close', () => {
+  $('preview-pane').append($('preview'));
+  preview.clear();
+  previewed = null;
+  list.focus();
+});
+
+narrow.addEventListener('change', () => {
+  if (!narrow.matches && volume) {
+    closePreview();
+    showSelection(list.active, list.selected);
+  }
+});
+
+// --- downloads -------------------------------------------------------------------------------------
+
+/** Downloads what is selected, or the folder that is shown. */
+function save() {
+  if (!place?.entry) return;
+  const { label, path } = place;
+  let selected = list.selected;
+  // The preview of an entry offers a download of just that one.
+  if ($('preview-dialog').open && list.active) selected = [list.active];
+  if (selected.length === 0) {
+    saveZip(label, place.entry.name, [{ source: path, entry: place.entry }]);
+  } else if (selected.length === 1 && selected[0].type === 'file') {
+    saveFile(label, join(path, selected[0].name), selected[0]);
+  } else {
+    const name = selected.length === 1 ? selected[0].name : path === '/' ? label : basename(path);
+    saveZip(label, name, selected.map((entry) => ({ source: join(path, entry.name), entry })));
+  }
+}
+
+async function saveFile(label, path, entry) {
+  const { client } = volume;
+  await jobs.run(display(entry.name), async (job) => {
+    const sink = await openSink(entry.name, entry.size);
+    let done = 0;
+    await pour(client.content(label, path, entry.size, job), sink, {
+      signal: job.signal,
+      onBytes: (count) => job.progress((done += count), entry.size),
+    });
+    return `Saved, ${format.bytes(done)}`;
+  });
+}
+
+async function saveZip(label, name, roots) {
+  const { client } = volume;
+  await jobs.run(`${display(name)}.zip`, async (job) => {
+    const { items, bytes, skipped } = await collect(client, label, roots, {
+      signal: job.signal,
+      onFound: (found, size) => job.progress(0, 0, `${format.count(found, 'item')}, ${format.bytes(size)}\u2026`),
+    });
+    if (wantsPlace(bytes)) {
+      // The click that began this is too long ago for a file dialog.
+      await job.ask('Save as\u2026', `${format.count(items.length, 'item')}, ${format.bytes(bytes)}`);
+    }
+    const sink = await openSink(`${name}.zip`, bytes, 'application/zip');
+    let done = 0;
+    await pour(zip(zipEntries(client, label, items, skipped, job)), sink, {
+      signal: job.signal,
+      onBytes: (count) => job.progress(Math.min((done += count), bytes), bytes),
+    });
+    if (skipped.length > 0) {
+      return { text: `Saved, but ${format.count(skipped.length, 'item')} could not be packed whole: see ${REPORT} in it.`, problem: true };
+    }
+    return `Saved, ${format.count(items.length, 'item')}, ${format.bytes(bytes)}`;
+  });
+}
+
+// --- volume facts ----------------------------------------------------------------------------------
+
+function showFacts() {
+  const { facts, pfs, files } = volume;
+  const table = (heads, rows) =>
+    make('div', { className: 'table-frame' }, make('table', {},
+      make('thead', {}, make('tr', {}, ...heads.map((text) => make('th', { scope: 'col', textContent: text })))),
+      make('tbody', {}, ...rows.map((cells) => make('tr', {}, ...cells.map((cell) => make('td', {}, cell))))),
+    ));
+  const here = (each) => {
+    const button = make('button', { type: 'button', textContent: 'Open', onclick: () => {
+      $('facts').close();
+      go(each.label, '/');
+    } });
+    button.setAttribute('aria-label', `Open ${pfsTitle(each)}`);
+    return button;
+  };
+  $('facts-body').replaceChildren(
+    factList([
+      ['Size', `${format.bytes(facts.size)} (${format.exactBytes(facts.size)})`],
+      ['Free', facts.free === null ? null : format.bytes(facts.free)],
+      ['Format version', String(facts.version)],
+      ['Identity', facts.fsid],
+      ['Transaction', String(facts.mirrorTid)],
+      ['Volumes', String(facts.volumes.length)],
+    ]),
+    make('h3', { textContent: 'Files' }),
+    table(['File', 'Volume', 'Size', 'Header used'], facts.volumes.map((each) => [
+      display(files[each.device]?.name ?? ''), String(each.volume), format.bytes(each.size), `copy ${each.header}`,
+    ])),
+    make('h3', { textContent: 'File systems and snapshots' }),
+    pfs.length === 0
+      ? make('p', { className: 'quiet', textContent: 'None' })
+      : table(['Label', 'Kind', 'Made', 'Inode', ''], pfs.map((each) => [
+          display(each.label), each.snapshot ? 'Snapshot' : each.type, format.date(each.ctimeMs), String(each.ino), here(each),
+        ])),
+  );
+  $('facts').showModal();
+}
+
+// --- events ----------------------------------------------------------------------------------------
+
+for (const button of document.querySelectorAll('.pick')) button.addEventListener('click', () => $('files').click());
+$('files').addEventListener('change', () => {
+  const files = Array.from($('files').files);
+  // Choosing the same file again must be an event, too.
+  $('files').value = '';
+  open(files);
+});
+
+$('pfs').addEventListener('change', () => go($('pfs').value, '/'));
+$('up').addEventListener('click', goUp);
+$('save').addEventListener('click', save);
+$('show-facts').addEventListener('click', showFacts);
+$('show-check').addEventListener('click', () => checkDialog.open(volume.client));
+$('show-tree').addEventListener('click', () => {
+  const shown = $('browser').classList.toggle('tree-open');
+  $('show-tree').setAttribute('aria-expanded', String(shown));
+});
+
+addEventListener('hashchange', () => {
+  if (!volume) return;
+  const wanted = fromHash(location.hash);
+  if (wanted && volume.pfs.some((each) => each.label === wanted.label)) arrive(wanted);
+});
+
+addEventListener('keydown', (event) => {
+  if (event.defaultPrevented || document.querySelector('dialog[open]') || !volume) return;
+  if (event.key === 'Escape') {
+    if (jobs.running > 0) jobs.cancelLast();
+    else if ($('preview-pane').contains(document.activeElement)) list.focus();
+  } else if (event.key === 'ArrowUp' && event.altKey) {
+    event.preventDefault();
+    goUp();
+  }
+});
+
+// A drop anywhere on the page opens. The counter is there because entering a child leaves its parent.
+let dragDepth = 0;
+const carriesFiles = (event) => event.dataTransfer?.types.includes('Files');
+const veil = (shown) => {
+  if (!shown) dragDepth = 0;
+  $('drop-veil').hidden = !shown;
+};
+addEventListener('dragenter', (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  dragDepth += 1;
+  veil(true);
+});
+addEventListener('dragover', (event) => {
+  if (carriesFiles(event)) event.preventDefault();
+});
+addEventListener('dragleave', (event) => {
+  if (carriesFiles(event) && (dragDepth -= 1) <= 0) veil(false);
+});
+addEventListener('drop', (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  veil(false);
+  const folder = Array.from(event.dataTransfer.items).some((item) => item.webkitGetAsEntry?.()?.isDirectory);
+  if (folder) {
+    showProblem({ reason: 'folder-dropped' }, []);
+    return;
+  }
+  open(event.dataTransfer.files);
+});
+
+// What is running would be lost without a word.
+addEventListener('beforeunload', (event) => {
+  if (jobs.running > 0) event.preventDefault();
+});
