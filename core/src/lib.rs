@@ -1,1 +1,49 @@
-//! core
+//! Farrier's core: HAMMER2 without I/O.
+//!
+//! No clock, no randomness, no threads, no files, no sockets, no globals: bytes come in through
+//! [`storage::Storage`], everything else is an argument. So the same code is the mount, the WASI
+//! module, the page and the tests.
+//!
+//! Rooms by floor; a room imports only lower floors (checked by `tests/tests/tidy.rs`):
+//!
+//! | floor | room | what it is for |
+//! |---|---|---|
+//! | 0 | [`units`], [`error`] | quantities, and what can go wrong |
+//! | 1 | [`media`] | bytes and their meaning |
+//! | 1 | [`storage`] | the door to devices |
+//! | 2 | [`engine`] | what makes an operation restartable |
+//! | 3 | [`tree`] | the radix tree of blockrefs |
+//! | 4 | [`fs`] | what a virtual file system asks for |
+//! | 4 | [`scan`] | long work as cursor machines: the checker |
+//! | 5 | [`volume`] | a volume as a whole |
+//! | 6 | [`drive`] | runs operations and machines over a storage |
+//!
+//! To read a file: [`drive::open`] a [`volume::Volume`], run [`fs::OpenPfs`], [`fs::Lookup`] and
+//! [`fs::Read`] with [`drive::run`].
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod drive;
+pub mod engine;
+pub mod error;
+pub mod fs;
+pub mod media;
+pub mod scan;
+pub mod storage;
+pub mod tree;
+pub mod units;
+pub mod volume;
+
+const _: fn() = || {
+    // a host may share all of these between threads
+    fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<volume::Volume>();
+    assert_send_sync::<engine::BlockCache>();
+    assert_send_sync::<engine::Turn>();
+    assert_send_sync::<error::Error>();
+};

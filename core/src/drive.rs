@@ -1,0 +1,174 @@
+//! Running operations over a [`Storage`]: the only place of the core that waits. Floor 6.
+//!
+//! The host owns the cache and says how it is shared ([`Host`]); everything else is here. Dropping
+//! a future of this module is harmless at any time: operations have changed nothing.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::pin::Pin;
+use core::task::Poll;
+
+use crate::engine::{Block, Cache, Operation, Stop, Turn, View, Want};
+use crate::error::{Error, Limit};
+use crate::storage::Storage;
+use crate::units::DeviceIndex;
+use crate::volume::{OpenOptions, Volume, header_reads};
+
+/// Runs after which an operation is taken to be endless. The deepest legal tree needs a small part
+/// of that.
+const RUNS_MAX: u32 = 4096;
+
+/// What a host brings: a cache that many operations share, and the way to fill it.
+pub trait Host: Cache {
+    /// Fetches a block that is not in the cache, and puts it there.
+    ///
+    /// Most hosts call [`read_block`]; a host with threads makes sure that a block wanted by
+    /// several is read once. It may be called for a block that came into the cache meanwhile.
+    fn fetch(&self, want: &Want) -> impl Future<Output = Result<Block, Error>>;
+
+    /// Blocks that will probably be wanted soon. A host may fetch them beside its other work, or
+    /// do nothing.
+    fn advise(&self, _wants: Vec<Want>) {}
+
+    /// Decides at which places a debug build misses blocks that are in memory. A host that gives
+    /// another number each time finds more.
+    fn miss_seed(&self) -> u64 {
+        0x2545_f491_4f6c_dd1d
+    }
+}
+
+/// Opens the file system that the devices of `storage` hold.
+///
+/// # Errors
+/// Why they hold none that we can read.
+pub async fn open<S: Storage>(storage: &S, options: OpenOptions) -> Result<Volume, Error> {
+    let count = u8::try_from(storage.device_count()).unwrap_or(u8::MAX);
+    let sizes: Vec<u64> = (0..count)
+        .map(|index| storage.size(DeviceIndex(index)))
+        .collect();
+    let mut got = Vec::new();
+    for read in header_reads(&sizes)? {
+        got.push((read, storage.read(read.device, read.offset, read.len).await));
+    }
+    Ok(Volume::assemble(&sizes, got, options)?)
+}
+
+/// Reads, checks and expands one block.
+///
+/// # Errors
+/// The device's fault, or why the block is not the one that was wanted.
+pub async fn read_block<S: Storage>(
+    volume: &Volume,
+    storage: &S,
+    want: &Want,
+) -> Result<Block, Error> {
+    let (device, offset) = volume.locate(want.location(), want.place())?;
+    let stored = storage.read(device, offset, want.location().len()).await?;
+    Ok(want.admit(stored, volume.checks())?)
+}
+
+/// Runs `operation` to its end.
+///
+/// # Errors
+/// Why the operation failed.
+pub async fn run<O: Operation>(host: &impl Host, operation: &O) -> Result<O::Output, Error>
+where
+    O::Output: core::fmt::Debug,
+{
+    // A debug build misses blocks that are there, to find operations that are not pure.
+    let mut turn = if cfg!(debug_assertions) {
+        Turn::with_misses(host.miss_seed())
+    } else {
+        Turn::new()
+    };
+    run_turn(host, operation, &mut turn).await
+}
+
+/// As [`run`], over a turn of the caller's: for tests that make it miss.
+///
+/// # Errors
+/// Why the operation failed.
+pub async fn run_turn<O: Operation>(
+    host: &impl Host,
+    operation: &O,
+    turn: &mut Turn,
+) -> Result<O::Output, Error>
+where
+    O::Output: core::fmt::Debug,
+{
+    while turn.runs() < RUNS_MAX {
+        let mut view = View::new(turn, host);
+        match operation.gather(&mut view) {
+            Ok(output) => {
+                let advice = view.take_advice();
+                if !advice.is_empty() {
+                    host.advise(advice);
+                }
+                #[cfg(debug_assertions)]
+                assert_pure(host, operation, turn, &output);
+                return Ok(output);
+            }
+            Err(Stop::Fail(error)) => return Err(error),
+            Err(Stop::Need(wants)) => {
+                let fetches = wants.iter().map(|want| host.fetch(want)).collect();
+                for (want, got) in wants.iter().zip(join_all(fetches).await) {
+                    turn.admit(want, got);
+                }
+            }
+        }
+    }
+    Err(Error::Limit(Limit::Runs))
+}
+
+/// A second run over the same blocks has to give the same answer. It may miss blocks that were
+/// evicted meanwhile; then there is nothing to compare.
+#[cfg(debug_assertions)]
+fn assert_pure<O: Operation>(host: &impl Host, operation: &O, turn: &mut Turn, output: &O::Output)
+where
+    O::Output: core::fmt::Debug,
+{
+    if let Ok(again) = operation.gather(&mut View::new(turn, host)) {
+        assert!(
+            again == *output,
+            "an operation gave two answers: {output:?} and {again:?}"
+        );
+    }
+}
+
+/// Waits for all of `futures`, which go on side by side; the results keep their order.
+pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut results: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut pending = false;
+        for (future, result) in futures.iter_mut().zip(&mut results) {
+            if result.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(output) => *result = Some(output),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}
+
+/// Runs a future that never waits: for hosts whose storage answers at once.
+///
+/// # Panics
+/// The future was pending, against the promise of the caller.
+pub fn ready<F: Future>(future: F) -> F::Output {
+    let mut future = core::pin::pin!(future);
+    let mut context = core::task::Context::from_waker(core::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a storage that promised to answer at once is waiting"),
+    }
+}

@@ -1,0 +1,91 @@
+//! Blocks in memory and their names.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::error::{BlockKind, Damage, DamageKind, Place};
+use crate::media::blockref::{Blockref, Location};
+use crate::media::check::{CheckCode, Checks, Verified};
+use crate::media::compress::{self, Compression};
+
+/// A block's believed and expanded bytes, shared by everybody who holds it.
+pub type Block = Arc<Verified>;
+
+/// The identity of a block's *contents*: a reused address is another block.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BlockId {
+    location: Location,
+    check: CheckCode,
+    compression: Compression,
+    /// Tells generations of unchecked blocks apart; 0 where the check code does.
+    generation: u64,
+}
+
+/// A block that somebody wants to have in memory, and how to make sure that it is the right one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Want {
+    id: BlockId,
+    place: Place,
+}
+
+impl Want {
+    /// The block that `blockref` refers to, if it has one.
+    #[must_use]
+    pub fn of(blockref: &Blockref) -> Option<Self> {
+        let location = blockref.location()?;
+        let check = blockref.check_code();
+        let generation = if check == CheckCode::Unchecked {
+            blockref.mirror_tid().0
+        } else {
+            0
+        };
+        let id = BlockId {
+            location,
+            check,
+            compression: blockref.compression(),
+            generation,
+        };
+        Some(Self {
+            id,
+            place: blockref.place(),
+        })
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub const fn id(&self) -> &BlockId {
+        &self.id
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub const fn location(&self) -> Location {
+        self.id.location
+    }
+
+    /// What refers to it, for messages.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Whether it holds file contents rather than structure.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        self.place.kind == BlockKind::Data
+    }
+
+    /// Makes a block of what a device gave: checks it and expands it.
+    ///
+    /// # Errors
+    /// The bytes are not the block that was wanted.
+    pub fn admit(&self, stored: Vec<u8>, checks: &Checks) -> Result<Block, Damage> {
+        let damage = |kind| Damage::new(self.place, kind);
+        let verified = checks
+            .verify(stored, self.id.check)
+            .map_err(|mismatch| damage(DamageKind::Check(mismatch)))?;
+        compress::expand(verified, self.id.compression)
+            .map(Arc::new)
+            .map_err(|fault| damage(DamageKind::Expand(fault)))
+    }
+}

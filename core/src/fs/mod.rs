@@ -1,0 +1,22 @@
+//! What a virtual file system asks for, one operation per file. Floor 4.
+//!
+//! Every operation is a value that implements [`Operation`](crate::engine::Operation): pure,
+//! restartable, and started by the driver. They share what this page and [`node`] offer and do not
+//! know each other.
+
+pub mod attributes;
+pub mod lookup;
+pub mod node;
+pub mod pfs;
+pub mod read;
+pub mod readdir;
+pub mod readlink;
+pub mod seek;
+
+pub use attributes::{Attributes, GetAttributes};
+pub use lookup::Lookup;
+pub use pfs::{ListPfs, OpenPfs, Pfs, PfsInfo};
+pub use read::{Extent, Read, ReadAhead};
+pub use readdir::{DirEntry, DirPage, ReadDir};
+pub use readlink::ReadLink;
+pub use seek::{Seek, SeekTarget};

@@ -1,0 +1,1 @@
+//! Long work as cursor machines. Floor 4.

@@ -1,0 +1,17 @@
+//! The radix tree of blockrefs: tables, and the search for a range of keys in them. Floor 3.
+//!
+//! Every inode, and the volume header for the super-root and the freemap, holds a small table of
+//! blockrefs; what does not fit hangs in indirect blocks below it (media format 4). A search goes
+//! down in key order and answers with leaves.
+//!
+//! Invariants of what comes out, whatever the media says: leaves come in ascending order, lie in
+//! the range that was asked for, have a kind that belongs into the table, and no path is deeper
+//! than 64 indirect blocks (each covers fewer keys than the one above).
+//!
+//! This room knows tables and keys, not inodes or names.
+
+mod search;
+mod table;
+
+pub use search::{Found, first, range, search};
+pub use table::{Holder, Table};

@@ -1,0 +1,390 @@
+//! Judging volume headers, and putting volumes together.
+
+use alloc::vec::Vec;
+
+use crate::error::{BlockKind, Damage, DamageKind, DeviceFault, HeaderFault, Place, Refusal};
+use crate::media::blockref::{Blockref, Location};
+use crate::media::check::Checks;
+use crate::media::header::{HEADER_LEN, HEADER_SLOTS, VOLUMES_MAX, VolumeHeader};
+use crate::units::{DeviceIndex, MediaOffset, Tid};
+
+/// A header copy to fetch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeaderRead {
+    /// From which device.
+    pub device: DeviceIndex,
+    /// Which copy, 0 to 3.
+    pub slot: u8,
+    /// Where on the device.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: usize,
+}
+
+/// The header copies that devices of these sizes may hold.
+///
+/// # Errors
+/// There is nothing to open, or a device cannot hold a header.
+pub fn header_reads(device_sizes: &[u64]) -> Result<Vec<HeaderRead>, Refusal> {
+    if device_sizes.is_empty() {
+        return Err(Refusal::NoDevices);
+    }
+    if device_sizes.len() > VOLUMES_MAX {
+        return Err(Refusal::TooManyDevices);
+    }
+    let mut reads = Vec::new();
+    for (index, &size) in (0_u8..).zip(device_sizes) {
+        let device = DeviceIndex(index);
+        if size < HEADER_LEN as u64 {
+            return Err(Refusal::TooSmall { device, size });
+        }
+        reads.extend((0..4_u8).filter_map(|slot| {
+            let offset = VolumeHeader::slot_offset(u64::from(slot), size)?;
+            Some(HeaderRead {
+                device,
+                slot,
+                offset,
+                len: HEADER_LEN,
+            })
+        }));
+    }
+    Ok(reads)
+}
+
+/// How to open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// The arithmetic of check codes.
+    pub checks: Checks,
+    /// Accept a device that is shorter than its volume: what lies behind its end is reported as
+    /// damage where it is met.
+    pub allow_truncated: bool,
+    /// Use this header copy of the root volume instead of the newest one.
+    pub slot: Option<u8>,
+}
+
+/// What was found in a header slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeaderSlot {
+    /// On which device.
+    pub device: DeviceIndex,
+    /// Which copy, 0 to 3.
+    pub slot: u8,
+    /// Its transaction, or why it is not usable.
+    pub state: Result<Tid, HeaderFault>,
+    /// Whether it is the one in use.
+    pub is_chosen: bool,
+}
+
+/// One volume of the file system and the device that it is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// Its number.
+    pub id: u8,
+    /// The device.
+    pub device: DeviceIndex,
+    /// Where it starts in the logical address space.
+    pub start: MediaOffset,
+    /// Its size by its header.
+    pub size: u64,
+    /// Size of the device.
+    pub device_size: u64,
+}
+
+/// An opened file system: read-only so far, and the same for ever.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    header: VolumeHeader,
+    pieces: Vec<Piece>,
+    slots: Vec<HeaderSlot>,
+    super_root: Blockref,
+    checks: Checks,
+}
+
+impl Volume {
+    /// Puts a file system together from the header copies of its devices.
+    ///
+    /// `got` answers the requests of [`header_reads`] for `device_sizes`, in any order. Devices may
+    /// be given in any order.
+    ///
+    /// # Errors
+    /// Why these devices are not one whole file system that we can read.
+    pub fn assemble(
+        device_sizes: &[u64],
+        got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>,
+        options: OpenOptions,
+    ) -> Result<Self, Refusal> {
+        let candidates = judge(got, &options.checks);
+        let mut chosen = Vec::new();
+        for (index, &device_size) in (0_u8..).zip(device_sizes) {
+            let device = DeviceIndex(index);
+            let (slot, header) = choose(device, &candidates, options.slot)?;
+            chosen.push(Chosen {
+                device,
+                device_size,
+                slot,
+                header,
+            });
+        }
+        let pieces = fit_together(&mut chosen)?;
+        if !options.allow_truncated
+            && let Some(piece) = pieces.iter().find(|piece| piece.size > piece.device_size)
+        {
+            let Piece {
+                device,
+                device_size: size,
+                size: need,
+                ..
+            } = *piece;
+            return Err(Refusal::Truncated { device, size, need });
+        }
+        let slots = candidates
+            .iter()
+            .map(|candidate| HeaderSlot {
+                device: candidate.device,
+                slot: candidate.slot,
+                state: candidate
+                    .header
+                    .as_ref()
+                    .map(VolumeHeader::mirror_tid)
+                    .map_err(|e| *e),
+                is_chosen: chosen
+                    .iter()
+                    .any(|one| one.device == candidate.device && one.slot == candidate.slot),
+            })
+            .collect();
+        let root = chosen.swap_remove(0);
+        let super_root = find_super_root(&root.header)?;
+        Ok(Self {
+            header: root.header,
+            pieces,
+            slots,
+            super_root,
+            checks: options.checks,
+        })
+    }
+
+    /// The header in use.
+    #[must_use]
+    pub const fn header(&self) -> &VolumeHeader {
+        &self.header
+    }
+
+    /// Its volumes, in order of their place in the address space.
+    #[must_use]
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// Every header slot that a device has room for.
+    #[must_use]
+    pub fn header_slots(&self) -> &[HeaderSlot] {
+        &self.slots
+    }
+
+    /// Blockref of the super-root, where everything starts.
+    #[must_use]
+    pub const fn super_root(&self) -> Blockref {
+        self.super_root
+    }
+
+    /// The arithmetic of check codes.
+    #[must_use]
+    pub const fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
+    /// Where a block lies: on which device, and at which offset there.
+    ///
+    /// # Errors
+    /// Outside of every volume, or behind the end of a truncated device.
+    pub fn locate(&self, location: Location, place: Place) -> Result<(DeviceIndex, u64), Damage> {
+        let damage = |kind| Damage::new(place, kind);
+        let offset = location.offset;
+        let piece = self
+            .pieces
+            .iter()
+            .rfind(|piece| piece.start <= offset)
+            .ok_or_else(|| damage(DamageKind::OutsideVolume))?;
+        // the piece starts at or before the block, and no block is longer than 64 KiB
+        let at = offset.0 - piece.start.0;
+        let end = at.saturating_add(location.len() as u64);
+        if end > piece.size {
+            return Err(damage(DamageKind::OutsideVolume));
+        }
+        if end > piece.device_size {
+            return Err(damage(DamageKind::BehindDevice));
+        }
+        Ok((piece.device, at))
+    }
+
+    /// How a message names the header itself.
+    #[must_use]
+    pub const fn place() -> Place {
+        Place {
+            kind: BlockKind::Volume,
+            offset: None,
+            key: 0,
+        }
+    }
+}
+
+struct Candidate {
+    device: DeviceIndex,
+    slot: u8,
+    header: Result<VolumeHeader, HeaderFault>,
+}
+
+struct Chosen {
+    device: DeviceIndex,
+    device_size: u64,
+    slot: u8,
+    header: VolumeHeader,
+}
+
+fn judge(got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>, checks: &Checks) -> Vec<Candidate> {
+    let mut candidates: Vec<_> = got
+        .into_iter()
+        .map(|(read, bytes)| Candidate {
+            device: read.device,
+            slot: read.slot,
+            header: bytes
+                .map_err(|_| HeaderFault::Unreadable)
+                .and_then(|bytes| VolumeHeader::parse(&bytes, checks)),
+        })
+        .collect();
+    candidates.sort_by_key(|candidate| (candidate.device, candidate.slot));
+    candidates
+}
+
+/// The newest valid header of a device, the first of equals (media format 1.4).
+fn choose(
+    device: DeviceIndex,
+    candidates: &[Candidate],
+    slot: Option<u8>,
+) -> Result<(u8, VolumeHeader), Refusal> {
+    let mine = || {
+        candidates
+            .iter()
+            .filter(|candidate| candidate.device == device)
+    };
+    // A header that is whole but beyond us may be the newest: the older state that we could read
+    // is not what the volume holds.
+    let beyond = mine().find_map(|candidate| match candidate.header {
+        Err(fault @ (HeaderFault::Version(_) | HeaderFault::Type(_))) => Some(fault),
+        _ => None,
+    });
+    if let Some(fault) = beyond {
+        return Err(Refusal::Header { device, fault });
+    }
+    let mut best: Option<(u8, &VolumeHeader)> = None;
+    for candidate in mine().filter(|candidate| slot.is_none_or(|slot| slot == candidate.slot)) {
+        if let Ok(header) = &candidate.header
+            && best.is_none_or(|(_, best)| header.mirror_tid() > best.mirror_tid())
+        {
+            best = Some((candidate.slot, header));
+        }
+    }
+    match best {
+        Some((slot, header)) => Ok((slot, header.clone())),
+        None => Err(no_header(
+            device,
+            mine().filter_map(|c| c.header.as_ref().err().copied()),
+        )),
+    }
+}
+
+/// What to say when no slot is usable: the fault that tells most about what the device holds.
+fn no_header(device: DeviceIndex, faults: impl Iterator<Item = HeaderFault>) -> Refusal {
+    let telling = faults.min_by_key(|fault| match fault {
+        HeaderFault::ForeignByteOrder => 0,
+        HeaderFault::Geometry => 1,
+        HeaderFault::Check { .. } => 2,
+        HeaderFault::Unreadable => 3,
+        _ => 4,
+    });
+    match telling {
+        None | Some(HeaderFault::Magic(_)) => Refusal::NotHammer2 { device },
+        Some(fault) => Refusal::Header { device, fault },
+    }
+}
+
+/// Sorts the volumes by number and checks that they are all of one file system.
+fn fit_together(chosen: &mut [Chosen]) -> Result<Vec<Piece>, Refusal> {
+    if let [first, rest @ ..] = &chosen[..]
+        && let Some(other) = rest
+            .iter()
+            .find(|one| one.header.fsid() != first.header.fsid())
+    {
+        return Err(Refusal::Mixed {
+            device: other.device,
+        });
+    }
+    chosen.sort_by_key(|one| (one.header.volume_id(), one.device));
+    if let Some(pair) = chosen
+        .windows(2)
+        .find(|pair| pair[0].header.volume_id() == pair[1].header.volume_id())
+    {
+        let volume = pair[1].header.volume_id();
+        return Err(Refusal::SameVolume {
+            device: pair[1].device,
+            volume,
+        });
+    }
+    // Ids are below the count in each header, so the first gap is the first missing volume.
+    let need = chosen
+        .iter()
+        .map(|one| one.header.volume_count())
+        .max()
+        .unwrap_or(1);
+    let gap = (0..need).find(|id| chosen.iter().all(|one| one.header.volume_id() != *id));
+    if let Some(missing) = gap {
+        let given = u8::try_from(chosen.len()).unwrap_or(u8::MAX);
+        return Err(Refusal::MissingVolumes {
+            need,
+            given,
+            missing,
+        });
+    }
+    let mut end = 0;
+    let root = &chosen[0].header;
+    let mut pieces = Vec::with_capacity(chosen.len());
+    for one in chosen.iter() {
+        let header = &one.header;
+        let start = root.volume_start(header.volume_id());
+        let agrees = header.version() == root.version()
+            && header.volume_count() == root.volume_count()
+            && header.total_size() == root.total_size()
+            && header.volume_start(header.volume_id()) == start;
+        let Some(start) = start.filter(|start| agrees && start.0 == end) else {
+            return Err(Refusal::Geometry { device: one.device });
+        };
+        // parse() keeps start + size within the total
+        end = start.0 + header.volume_size();
+        pieces.push(Piece {
+            id: header.volume_id(),
+            device: one.device,
+            start,
+            size: header.volume_size(),
+            device_size: one.device_size,
+        });
+    }
+    if end == root.total_size() {
+        Ok(pieces)
+    } else {
+        Err(Refusal::Geometry {
+            device: chosen[0].device,
+        })
+    }
+}
+
+fn find_super_root(header: &VolumeHeader) -> Result<Blockref, Refusal> {
+    header
+        .super_root_table()
+        .iter()
+        .filter_map(|raw| Blockref::parse(raw).ok().flatten())
+        .find(|blockref| blockref.kind() == BlockKind::Inode && blockref.key() == 0)
+        .ok_or(Refusal::NoSuperRoot)
+}
+
+const _: () = assert!(HEADER_SLOTS == 4, "slots are numbered 0 to 3 here");

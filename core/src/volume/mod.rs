@@ -1,0 +1,11 @@
+//! One volume as a whole: from headers to something that operations can work on. Floor 5.
+//!
+//! Opening is split in two, so that no I/O is needed here: [`header_reads`] says which bytes to
+//! fetch, [`Volume::assemble`] judges what came back.
+//!
+//! A *file system* may consist of several *volumes*, one per device; they share one logical
+//! address space (media format 1.5). The tree hangs in the header of volume 0.
+
+mod assemble;
+
+pub use assemble::{HeaderRead, HeaderSlot, OpenOptions, Piece, Volume, header_reads};
