@@ -1,1 +1,8 @@
-//! tests
+//! The harness of the tests that cross crates: images, manifests, and a host for them.
+//!
+//! Nothing here knows how the core works inside: what is compared is what a user would see.
+
+pub mod host;
+pub mod images;
+pub mod manifest;
+pub mod walk;
