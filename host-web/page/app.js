@@ -94,7 +94,7 @@ async function open(files, options = {}) {
     const { facts, pfs } = await client.open(files, options);
     jobs.cancelAll();
     volume?.client.close();
-    volume = { client, files, facts, pfs };
+    volume = { client, files, facts, pfs: pfs.entries, broken: pfs.broken };
     folders.clear();
     views.clear();
     showVolume(what);
@@ -128,7 +128,7 @@ function showVolume(what) {
   $('start').hidden = true;
   $('browser').hidden = false;
   $('volume-tools').hidden = false;
-  const { facts, pfs } = volume;
+  const { facts, pfs, broken } = volume;
   $('pfs').replaceChildren(...pfs.map((each) => make('option', { value: each.label, textContent: pfsTitle(each) })));
   $('pfs').disabled = pfs.length === 0;
   $('foot-volume').textContent = [what, format.bytes(facts.size), 'read-only'].join(' \u00b7 ');
@@ -139,10 +139,21 @@ function showVolume(what) {
   if (label === undefined) {
     tree.reset('No file system');
     list.show([]);
-    list.say('This volume holds no file system yet: it was formatted without a label.');
+    list.say(
+      broken.length > 0
+        ? `No file system in this volume can be read: ${broken[0].message}. Check lists every damaged place.`
+        : 'This volume holds no file system yet: it was formatted without a label.',
+    );
+    list.busy = false;
     $('crumbs').replaceChildren();
+    $('foot-items').textContent = '';
+    $('save').disabled = true;
     preview.clear();
     return;
+  }
+  $('save').disabled = false;
+  if (broken.length > 0) {
+    showProblem({ reason: 'pfs-damaged', message: broken[0].message, number: broken.length }, volume.files);
   }
   const path = label === wanted?.label ? wanted.path : '/';
   // Not a step of its own in the history: there is nothing to go back to.
@@ -177,10 +188,18 @@ function goUp() {
 async function entriesOf(label, path) {
   const kept = folders.get(key(label, path));
   if (kept) return kept;
-  const entries = [];
-  for await (const piece of volume.client.list(label, path)) entries.push(...piece);
+  let entries = [];
+  entries.broken = [];
+  for await (const piece of volume.client.list(label, path)) entries = add(entries, piece);
   keep(label, path, entries);
   return entries;
+}
+
+/** A folder with one piece more. */
+function add(entries, piece) {
+  const sum = entries.concat(piece.entries);
+  sum.broken = entries.broken.concat(piece.broken);
+  return sum;
 }
 
 function keep(label, path, entries) {
@@ -233,11 +252,11 @@ async function arrive({ label, path }, { focus = false } = {}) {
     if (entries) {
       list.show(entries, view);
     } else {
-      entries = [];
+      entries = Object.assign([], { broken: [] });
       let shown = false;
       for await (const piece of client.list(label, path)) {
         if (stale()) return;
-        entries = entries.concat(piece);
+        entries = add(entries, piece);
         // The view can be taken up again only when all is there to be sorted.
         if (shown) list.update(entries);
         else list.show(entries, view);
@@ -258,11 +277,18 @@ async function arrive({ label, path }, { focus = false } = {}) {
     const part = entries?.length ? 'Only a part of this folder could be read. ' : '';
     list.say(`${part}${title} ${advice}`, { label: 'Try again', run: () => arrive({ label, path }, { focus: true }) });
     announce(`${part}${title}`);
+  } else if (entries.broken.length > 0) {
+    const text = `${format.count(entries.broken.length, 'place')} of this folder cannot be read, so names may be missing: ${entries.broken[0].message}.`;
+    list.say(text, { label: 'Try again', run: () => {
+      folders.delete(key(label, path));
+      arrive({ label, path }, { focus: true });
+    } });
+    announce(text);
   } else if (entries.length === 0) {
     list.say('This folder is empty.');
   }
   document.title = `${display(path === '/' ? label : basename(path))} \u2013 Farrier`;
-  if (!failure) announce(`${display(place.entry.name)}: ${format.count(entries.length, 'item')}`);
+  if (!failure && entries.broken.length === 0) announce(`${display(place.entry.name)}: ${format.count(entries.length, 'item')}`);
   if (wasInList) list.focus();
   tree.reveal(path);
 }
@@ -453,8 +479,8 @@ function showFacts() {
     make('h3', { textContent: 'File systems and snapshots' }),
     pfs.length === 0
       ? make('p', { className: 'quiet', textContent: 'None' })
-      : table(['Label', 'Kind', 'Made', 'Inode', ''], pfs.map((each) => [
-          display(each.label), each.snapshot ? 'Snapshot' : each.type, format.date(each.ctimeMs), String(each.ino), here(each),
+      : table(['Label', 'Kind', 'Made', 'Data', ''], pfs.map((each) => [
+          display(each.label), each.snapshot ? 'Snapshot' : each.type, format.date(each.createdMs), format.bytes(each.bytes), here(each),
         ])),
   );
   $('facts').showModal();

@@ -96,7 +96,7 @@ export class Client {
     return this.call('realpath', { pfs, path });
   }
 
-  /** One piece of a folder: `{ entries, cursor }`, `cursor` null at the end. */
+  /** One piece of a folder: `{ entries, broken, cursor }`, `cursor` null at the end. */
   readdir(pfs, path, cursor = null, limit = 1000) {
     return this.call('readdir', { pfs, path, cursor, limit });
   }
@@ -110,13 +110,13 @@ export class Client {
     return this.call('check', {}, options);
   }
 
-  /** A folder's entries in pieces, as arrays. */
+  /** A folder in pieces: `{ entries, broken }`. */
   async *list(pfs, path, { limit, signal } = {}) {
     let cursor = null;
     do {
       if (signal?.aborted) throw aborted();
       const piece = await this.readdir(pfs, path, cursor, limit);
-      yield piece.entries;
+      yield piece;
       cursor = piece.cursor;
     } while (cursor !== null);
   }

@@ -67,6 +67,14 @@ const REASONS = {
     title: `The image is damaged here: ${error.message}.`,
     advice: 'Other files are not affected; Check lists every damaged place.',
   }),
+  'pfs-damaged': (error) => ({
+    title: `${format.count(error.number, 'file system')} of this volume cannot be read: ${error.message}.`,
+    advice: 'The others are listed; Check shows every damaged place.',
+  }),
+  'no-super-root': () => ({
+    title: 'The volume header refers to no file systems.',
+    advice: 'Restore the volume from a backup.',
+  }),
   'folder-dropped': () => ({
     title: 'A folder was dropped, not an image.',
     advice: 'Drop the image itself: one file, or one for each volume.',

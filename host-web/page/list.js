@@ -224,7 +224,7 @@ export class FileList {
       'div',
       { className: 'row' },
       cell('name', iconOf(entry), name),
-      cell('size', sized ? format.bytes(entry.size) : '\u2013'),
+      cell(sized ? 'size' : 'size none', sized ? format.bytes(entry.size) : '\u2013'),
       cell('modified', entry.error ? '\u2013' : format.date(entry.mtimeMs)),
       cell('type', format.kind(entry)),
     );

@@ -1,6 +1,6 @@
 // Getting bytes out of the page: one file, or many as a ZIP, in slices from the worker to the disk.
 
-import { safeFileName, toBytes } from './names.js';
+import { join, safeFileName, toBytes } from './names.js';
 
 /** From here on a download asks where to go and is streamed there; below, the browser's own way is handier. */
 export const STREAM_FROM = 256 * 1024 * 1024;
@@ -119,10 +119,11 @@ export async function collect(client, pfs, roots, { signal, onFound } = {}) {
       const below = new Set(inside).add(entry.ino);
       const found = [];
       try {
-        for await (const entries of client.list(pfs, source, { signal })) {
+        for await (const { entries, broken } of client.list(pfs, source, { signal })) {
           for (const each of entries) {
-            found.push({ path: `${path}/${each.name}`, source: source === '/' ? `/${each.name}` : `${source}/${each.name}`, entry: each, inside: below });
+            found.push({ path: `${path}/${each.name}`, source: join(source, each.name), entry: each, inside: below });
           }
+          for (const each of broken) skipped.push({ source, why: `names may be missing: ${each.message}` });
         }
       } catch (error) {
         if (error.name === 'AbortError' || error.reason === 'internal') throw error;

@@ -1,0 +1,282 @@
+//! The files that somebody chose, as the devices of a volume.
+//!
+//! The core asks for blocks of 1 to 64 KiB, often for many neighbours at once; a browser takes
+//! about as long for a small slice as for a large one. So requests made in one turn of the event
+//! loop are gathered, and neighbours are read as one slice.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use farrier_core::error::{DeviceFault, FaultCause};
+use farrier_core::storage::Storage;
+use farrier_core::units::DeviceIndex;
+use js_sys::{Reflect, Uint8Array};
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::Blob;
+
+/// Longest slice that neighbours are gathered into.
+const SLICE_MAX: u64 = 2 << 20;
+
+/// Chosen files, or any other Blobs. Clones share them.
+#[derive(Clone)]
+pub(crate) struct FileSet(Rc<Inner>);
+
+struct Inner {
+    files: Vec<(Blob, u64)>,
+    /// Requests of this turn of the event loop, not begun yet.
+    waiting: RefCell<Vec<Rc<Request>>>,
+}
+
+struct Request {
+    device: DeviceIndex,
+    offset: u64,
+    len: usize,
+    answer: Cell<Option<Result<Vec<u8>, FaultCause>>>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl FileSet {
+    pub(crate) fn new(files: Vec<Blob>) -> Self {
+        let files = files
+            .into_iter()
+            .map(|file| {
+                // sizes are whole numbers below 2^53
+                let size = file.size() as u64;
+                (file, size)
+            })
+            .collect();
+        Self(Rc::new(Inner {
+            files,
+            waiting: RefCell::default(),
+        }))
+    }
+}
+
+impl Storage for FileSet {
+    fn device_count(&self) -> usize {
+        self.0.files.len()
+    }
+
+    fn size(&self, device: DeviceIndex) -> u64 {
+        self.0.size(device)
+    }
+
+    async fn read(
+        &self,
+        device: DeviceIndex,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, DeviceFault> {
+        let fault = |cause| DeviceFault {
+            device,
+            offset,
+            len,
+            cause,
+        };
+        let end = offset.checked_add(len as u64);
+        if end.is_none_or(|end| end > self.size(device)) {
+            return Err(fault(FaultCause::OutOfRange));
+        }
+        let request = Rc::new(Request {
+            device,
+            offset,
+            len,
+            answer: Cell::default(),
+            waker: Cell::default(),
+        });
+        let is_first = {
+            let mut waiting = self.0.waiting.borrow_mut();
+            waiting.push(Rc::clone(&request));
+            waiting.len() == 1
+        };
+        if is_first {
+            // It begins only when everybody who is being polled now has asked.
+            let inner = Rc::clone(&self.0);
+            spawn_local(async move { inner.begin() });
+        }
+        poll_fn(|context| match request.answer.take() {
+            Some(answer) => Poll::Ready(answer.map_err(fault)),
+            None => {
+                request.waker.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn size(&self, device: DeviceIndex) -> u64 {
+        self.files
+            .get(usize::from(device.0))
+            .map_or(0, |(_, size)| *size)
+    }
+
+    /// Starts a slice for each run of neighbours.
+    fn begin(self: Rc<Self>) {
+        let mut requests = self.waiting.take();
+        requests.sort_by_key(|request| (request.device, request.offset));
+        for run in runs(requests) {
+            let inner = Rc::clone(&self);
+            spawn_local(async move { inner.serve(run).await });
+        }
+    }
+
+    async fn serve(&self, run: Run) {
+        match self.slice(run.device, run.start, run.end).await {
+            Ok(bytes) => {
+                for request in run.requests {
+                    // runs() made the slice of these very requests
+                    let at = (request.offset - run.start) as usize;
+                    let part = bytes.get(at..at + request.len);
+                    request.settle(part.map(<[u8]>::to_vec).ok_or(FaultCause::OutOfRange));
+                }
+            }
+            Err(cause) if run.requests.len() == 1 => {
+                for request in run.requests {
+                    request.settle(Err(cause));
+                }
+            }
+            // One bad sector is no reason to lose its neighbours.
+            Err(_) => {
+                for request in run.requests {
+                    let end = request.offset + request.len as u64;
+                    let answer = self.slice(request.device, request.offset, end).await;
+                    request.settle(answer);
+                }
+            }
+        }
+    }
+
+    async fn slice(
+        &self,
+        device: DeviceIndex,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<u8>, FaultCause> {
+        let Some((file, _)) = self.files.get(usize::from(device.0)) else {
+            return Err(FaultCause::Gone);
+        };
+        // offsets are below a Blob's size, which is exact as f64
+        let slice = file
+            .slice_with_f64_and_f64(start as f64, end as f64)
+            .map_err(|error| cause_of(&error))?;
+        let buffer = JsFuture::from(slice.array_buffer())
+            .await
+            .map_err(|error| cause_of(&error))?;
+        let bytes = Uint8Array::new(&buffer).to_vec();
+        if bytes.len() as u64 == end - start {
+            Ok(bytes)
+        } else {
+            Err(FaultCause::OutOfRange)
+        }
+    }
+}
+
+impl Request {
+    fn settle(&self, answer: Result<Vec<u8>, FaultCause>) {
+        self.answer.set(Some(answer));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Requests that one slice answers.
+struct Run {
+    device: DeviceIndex,
+    start: u64,
+    end: u64,
+    requests: Vec<Rc<Request>>,
+}
+
+/// Puts neighbours together. `requests` are sorted by place.
+fn runs(requests: Vec<Rc<Request>>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for request in requests {
+        let end = request.offset + request.len as u64;
+        match runs.last_mut() {
+            Some(run)
+                if run.device == request.device
+                    && request.offset <= run.end
+                    && end.max(run.end) - run.start <= SLICE_MAX =>
+            {
+                run.end = run.end.max(end);
+                run.requests.push(request);
+            }
+            _ => runs.push(Run {
+                device: request.device,
+                start: request.offset,
+                end,
+                requests: vec![request],
+            }),
+        }
+    }
+    runs
+}
+
+/// What a DOMException means: a file that was changed or removed after it was chosen cannot be
+/// read any more.
+fn cause_of(error: &JsValue) -> FaultCause {
+    let name = Reflect::get(error, &JsValue::from_str("name")).ok();
+    match name.and_then(|name| name.as_string()).as_deref() {
+        Some("NotReadableError" | "NotFoundError") => FaultCause::Gone,
+        Some("SecurityError" | "NotAllowedError") => FaultCause::Denied,
+        _ => FaultCause::Medium(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(device: u8, offset: u64, len: usize) -> Rc<Request> {
+        Rc::new(Request {
+            device: DeviceIndex(device),
+            offset,
+            len,
+            answer: Cell::default(),
+            waker: Cell::default(),
+        })
+    }
+
+    fn shape(requests: &[(u8, u64, usize)]) -> Vec<(u64, u64, usize)> {
+        let requests = requests
+            .iter()
+            .map(|(device, offset, len)| request(*device, *offset, *len))
+            .collect();
+        runs(requests)
+            .iter()
+            .map(|run| (run.start, run.end, run.requests.len()))
+            .collect()
+    }
+
+    #[test]
+    fn neighbours_and_overlaps_are_one_slice() {
+        assert_eq!(
+            shape(&[(0, 0, 1024), (0, 1024, 4096), (0, 1024, 1024)]),
+            [(0, 5120, 3)]
+        );
+    }
+
+    #[test]
+    fn gaps_and_other_devices_are_not() {
+        assert_eq!(
+            shape(&[(0, 0, 1024), (0, 2048, 1024), (1, 3072, 1024)]),
+            [(0, 1024, 1), (2048, 3072, 1), (3072, 4096, 1)]
+        );
+    }
+
+    #[test]
+    fn a_slice_has_a_limit() {
+        let block = 1 << 16;
+        let many: Vec<_> = (0..48).map(|n| (0, n * block, 1 << 16)).collect();
+        assert_eq!(
+            shape(&many),
+            [(0, 32 * block, 32), (32 * block, 48 * block, 16)]
+        );
+    }
+}

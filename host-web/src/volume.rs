@@ -1,0 +1,102 @@
+//! The class `Volume`.
+
+use std::rc::Rc;
+
+use farrier_core::fs::{ListPfs, OpenPfs};
+use farrier_core::volume::OpenOptions;
+use js_sys::{Array, JsString};
+use wasm_bindgen::prelude::*;
+use web_sys::Blob;
+
+use crate::engine::Engine;
+use crate::failure::Fault;
+use crate::pfs::Pfs;
+use crate::{names, value};
+
+#[wasm_bindgen]
+extern "C" {
+    /// The options of `Volume.open`.
+    #[wasm_bindgen(typescript_type = "OpenOptions")]
+    #[derive(Debug)]
+    pub type JsOpenOptions;
+
+    #[wasm_bindgen(method, getter, structural, js_name = allowTruncated)]
+    fn allow_truncated(this: &JsOpenOptions) -> Option<bool>;
+}
+
+/// A HAMMER2 file system, read-only: one volume or several that belong together.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Volume {
+    engine: Rc<Engine>,
+}
+
+#[wasm_bindgen]
+impl Volume {
+    /// Opens the file system that these files hold together, in any order. Reads a few headers.
+    ///
+    /// # Errors
+    /// Why they hold none that can be read; see `reason`.
+    pub async fn open(files: Vec<Blob>, options: Option<JsOpenOptions>) -> Result<Self, JsValue> {
+        let allow_truncated = options.and_then(|options| options.allow_truncated());
+        let options = OpenOptions {
+            allow_truncated: allow_truncated.unwrap_or(false),
+            ..OpenOptions::default()
+        };
+        match Engine::open(files, options).await {
+            Ok(engine) => Ok(Self {
+                engine: Rc::new(engine),
+            }),
+            Err(error) => Err(Fault::Core(error).throw("open", None)),
+        }
+    }
+
+    /// What the volume headers say.
+    #[wasm_bindgen(unchecked_return_type = "Facts")]
+    #[must_use]
+    pub fn facts(&self) -> JsValue {
+        value::facts(self.engine.volume())
+    }
+
+    /// The file systems and snapshots in it, as far as they can be read.
+    ///
+    /// # Errors
+    /// The list itself cannot be read.
+    #[wasm_bindgen(
+        unchecked_return_type = "{ entries: PfsInfo[]; broken: { message: string; code: string }[] }"
+    )]
+    pub async fn pfs(&self) -> Result<JsValue, JsValue> {
+        let super_root = self.engine.volume().super_root();
+        let list = self
+            .engine
+            .run(ListPfs { super_root })
+            .await
+            .map_err(|error| Fault::Core(error).throw("pfs", None))?;
+        let entries: Array = list.entries.iter().map(value::pfs_info).collect();
+        let broken: Array = list
+            .broken
+            .into_iter()
+            .map(|error| Fault::Core(error).value())
+            .collect();
+        let record = value::Record::new();
+        record.set("entries", entries);
+        record.set("broken", broken);
+        Ok(record.into())
+    }
+
+    /// The file system with this label.
+    ///
+    /// # Errors
+    /// ENOENT, or its root cannot be read.
+    #[wasm_bindgen(js_name = openPfs)]
+    pub async fn open_pfs(&self, label: JsString) -> Result<Pfs, JsValue> {
+        let operation = OpenPfs {
+            super_root: self.engine.volume().super_root(),
+            label: names::from_js(&label),
+        };
+        match self.engine.run(operation).await {
+            Ok(pfs) => Ok(Pfs::new(Rc::clone(&self.engine), pfs)),
+            Err(error) => Err(Fault::Core(error).throw("openPfs", Some(&label))),
+        }
+    }
+}
