@@ -64,7 +64,7 @@ if [ "$TRY_RUSTUP" = 1 ] && has rustup; then
     # A folder made earlier says that rustup could not: do not ask it at every run.
     if ! finished; then
       say "asking rustup for ${TARGETS[*]}"
-      timeout 120 rustup target add --toolchain "$active" "${TARGETS[@]}" >/dev/null 2>&1 &&
+      timeout 300 rustup target add --toolchain "$active" "${TARGETS[@]}" >/dev/null 2>&1 &&
         have_targets "$sysroot" && answer "$active" "$sysroot"
       say "rustup cannot add them here; taking Debian's packages"
     fi

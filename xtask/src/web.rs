@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 pub(crate) enum Effort {
     /// What cargo and bindgen make.
     Plain,
-    /// Also binaryen's optimiser: a tenth less to download, for some seconds more.
+    /// Also binaryen's optimiser: a tenth less to compile for the browser, hardly less to download.
     Release,
 }
 
