@@ -106,6 +106,16 @@ export class Client {
     return this.call('read', { pfs, path, offset, length });
   }
 
+  /** The first stored byte from `offset` on, or null where only a hole follows. */
+  async seekData(pfs, path, offset) {
+    try {
+      return await this.call('seekData', { pfs, path, offset });
+    } catch (error) {
+      if (error.code === 'ENXIO') return null;
+      throw error;
+    }
+  }
+
   check(options) {
     return this.call('check', {}, options);
   }

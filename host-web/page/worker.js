@@ -45,6 +45,7 @@ const operations = {
   realpath: async ({ pfs: label, path }) => (await pfs(label)).realpath(path),
   readdir: async ({ pfs: label, path, cursor, limit }) => (await pfs(label)).readdir(path, cursor, limit),
   read: async ({ pfs: label, path, offset, length }) => (await pfs(label)).read(path, offset, length),
+  seekData: async ({ pfs: label, path, offset }) => (await pfs(label)).seekData(path, offset),
   async check(_, request) {
     return volume.check(
       (progress) => {

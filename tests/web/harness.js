@@ -10,12 +10,13 @@ import { fileURLToPath } from 'node:url';
 
 import { chromium } from 'playwright-core';
 
-const here = dirname(fileURLToPath(import.meta.url));
-const repository = normalize(join(here, '../..'));
+/** This folder: pages of the tests may import from it. */
+export const HERE = dirname(fileURLToPath(import.meta.url));
+const repository = normalize(join(HERE, '../..'));
 
 export const PAGE = join(repository, 'host-web/page');
 export const DIST = join(repository, 'host-web/dist');
-export const FAKE = join(here, 'fake');
+export const FAKE = join(HERE, 'fake');
 
 /** Why the tests that need the built page cannot run, or false. */
 export const notBuilt = existsSync(join(DIST, 'farrier_web_bg.wasm'))
@@ -114,9 +115,9 @@ const imageFolders = [
 ].filter((folder) => folder && existsSync(folder));
 
 /** All golden images that can be found: name, manifest, packed files. */
-export function goldenImages(subfolder = '') {
+export function goldenImages() {
   const found = new Map();
-  for (const folder of imageFolders.map((each) => join(each, subfolder)).filter(existsSync)) {
+  for (const folder of imageFolders) {
     for (const file of readdirSync(folder)) {
       const match = /^(.*)\.json(\.zst)?$/.exec(file);
       if (!match || found.has(match[1])) continue;
@@ -133,6 +134,9 @@ export function goldenImages(subfolder = '') {
   }
   return found;
 }
+
+/** The damaged images: each a base, and what was written over it. */
+export const damagedImages = () => JSON.parse(readFileSync(join(repository, 'tests/images/damaged.json')));
 
 /** Unpacks an image into `folder`; holes stay holes, some images are gigabytes of them. */
 export function unpack(image, folder) {
