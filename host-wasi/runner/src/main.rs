@@ -1,2 +1,2 @@
-//! x
+//! Runs the module; see the library.
 fn main() {}
