@@ -139,7 +139,9 @@ fn dependencies(context: &Context<'_>) -> Outcome {
         println!("skipped: cargo-deny is not installed (`cargo install cargo-deny`)");
         return Ok(());
     }
-    run(context.cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
+    run(context
+        .cargo()
+        .args(["deny", "check", "bans", "licenses", "sources"]))?;
     // Comes from elsewhere than the crates do: not every place that builds can reach it.
     if !succeeds(context.cargo().args(["deny", "fetch", "db"])) {
         println!("advisories skipped: their database cannot be fetched");
