@@ -212,7 +212,7 @@ fn page(context: &Context<'_>) -> Outcome {
 fn browser(context: &Context<'_>) -> Outcome {
     // From inside the folder: how `node --test` takes a folder differs between its versions.
     run(Command::new("node")
-        .arg("--test")
+        .args(["--test", "--test-reporter=spec"])
         .current_dir(context.workspace.path("tests/web")))
 }
 
