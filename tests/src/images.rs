@@ -165,15 +165,10 @@ impl Damaged {
         path
     }
 
-    /// What the undamaged image held, by label.
-    ///
-    /// # Panics
-    /// Its manifest is missing.
+    /// What the undamaged image holds.
     #[must_use]
-    pub fn before(&self) -> crate::manifest::BaseManifest {
-        let path = shipped_folder().join(format!("{}.json", self.base));
-        let text = fs::read(path).expect("tests/images is whole");
-        serde_json::from_slice(&text).expect("the manifest of an undamaged base")
+    pub fn before(&self) -> Manifest {
+        manifest(&shipped_folder(), &self.base)
     }
 }
 

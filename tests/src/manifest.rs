@@ -71,10 +71,3 @@ impl Entry {
         }
     }
 }
-
-/// The trees of a damaged image's base.
-#[derive(Debug, Deserialize)]
-pub struct BaseManifest {
-    /// Entries by label.
-    pub entries_before_damage: BTreeMap<String, Vec<Entry>>,
-}

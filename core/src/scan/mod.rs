@@ -1,1 +1,16 @@
-//! Long work as cursor machines. Floor 4.
+//! Long work as cursor machines: so far the checker. Floor 6.
+//!
+//! A machine is stepped by its host: each [`Step`] either asks for blocks or says that the work is
+//! done. It keeps its place in itself, does a bounded amount of work per step and a bounded amount
+//! of memory altogether, and never stops at the first thing that is wrong.
+//!
+//! This room reads; what it finds is for people, and later for repair, to act on.
+
+pub mod check;
+pub mod finding;
+mod freemap;
+mod names;
+mod space;
+
+pub use check::{Check, CheckOptions, Progress, Stage, Step, Summary};
+pub use finding::{Finding, FindingKind, Grade};

@@ -132,20 +132,18 @@ impl Search<'_, '_> {
             }
             let (key, last) = (raw.key.get(), span_last(raw.key.get(), raw.key_bits));
             if let Err(damage) = table.check_order(raw, previous_last) {
-                // Nothing behind a misplaced entry can be found or ruled out.
-                let from =
-                    previous_last.map_or(table.bounds().0, |last: u64| last.saturating_add(1));
-                self.broken(from, table.bounds().1, damage.into());
+                // Either this entry or the one before is misplaced: what was not found yet cannot
+                // be ruled out.
+                let last = self.found.last().map(Found::last_key);
+                let from = last.map_or(self.low, |last| last.saturating_add(1));
+                self.broken(from.max(table.bounds().0), table.bounds().1, damage.into());
                 return;
             }
             previous_last = Some(last);
-            if last < self.low {
-                continue;
+            // Entries beside the range are read as well: only a table in order has no others.
+            if last >= self.low && key <= self.high {
+                self.entry(table, raw, key, last);
             }
-            if key > self.high {
-                return;
-            }
-            self.entry(table, raw, key, last);
         }
     }
 

@@ -73,13 +73,27 @@ impl Table {
     /// # Errors
     /// It covers no less than the table that it hangs in.
     pub fn below(&self, blockref: &Blockref, block: Block) -> Result<Self, Damage> {
-        if blockref.key_bits() >= self.key_bits {
+        Self::of_indirect(block, blockref, self.holder, self.key_bits)
+    }
+
+    /// As [`Table::below`], for who holds no table: `parent_bits` is the log2 of the keys that the
+    /// table above covers, 64 at the root.
+    ///
+    /// # Errors
+    /// It covers no less than the table that it hangs in.
+    pub fn of_indirect(
+        block: Block,
+        blockref: &Blockref,
+        holder: Holder,
+        parent_bits: u8,
+    ) -> Result<Self, Damage> {
+        if blockref.key_bits() >= parent_bits {
             return Err(Damage::new(blockref.place(), DamageKind::Nesting));
         }
         Ok(Self {
             region: 0..block.len(),
             block,
-            holder: self.holder,
+            holder,
             place: blockref.place(),
             low: blockref.key(),
             high: blockref.last_key(),
@@ -103,6 +117,12 @@ impl Table {
     #[must_use]
     pub const fn bounds(&self) -> (u64, u64) {
         (self.low, self.high)
+    }
+
+    /// Log2 of the keys that it covers: 64 at the root of a tree.
+    #[must_use]
+    pub const fn key_bits(&self) -> u8 {
+        self.key_bits
     }
 
     /// Its slots, empty ones included, in media order.
