@@ -256,7 +256,7 @@ impl Check {
             open: Vec::new(),
             free_nodes: Vec::new(),
             roots: Vec::new(),
-            names: Names::new(0, 0, 0),
+            names: Names::new(0, 0, None, 0),
             shared: BTreeMap::new(),
             space: Space::new(options.overlap_memory),
             leaves: BTreeSet::new(),
@@ -411,8 +411,21 @@ impl Check {
         let start = pass * per_pass as u64;
         // A number that was never handed out belongs to no entry, unless something is wrong.
         let len = usize::try_from(root.next_inum.saturating_sub(start).saturating_add(1));
-        let len = len.unwrap_or(per_pass).max(2048).min(per_pass);
-        self.names = Names::new(start, len, self.options.directories_per_pass);
+        let len = if pass == 0 {
+            len.unwrap_or(per_pass).max(2048).min(per_pass)
+        } else {
+            per_pass
+        };
+        // Pass 0 also looks at numbers behind the last pass.
+        let passes = root.next_inum / per_pass as u64 + 1;
+        let end = if passes == 1 {
+            len as u64
+        } else {
+            passes * per_pass as u64
+        };
+        let stray_from = (pass == 0).then_some(end);
+        let directories_max = self.options.directories_per_pass;
+        self.names = Names::new(start, len, stray_from, directories_max);
         self.is_part = false;
         let (blockref, size) = (root.blockref, 0);
         let owner = Owner {
@@ -426,7 +439,7 @@ impl Check {
     }
 
     fn end_pass(&mut self) {
-        let names = core::mem::replace(&mut self.names, Names::new(0, 0, 0));
+        let names = core::mem::replace(&mut self.names, Names::new(0, 0, None, 0));
         let mut found = Vec::new();
         names.findings(!self.is_part, |inum, kind| found.push((inum, kind)));
         for (inum, kind) in found {
