@@ -145,6 +145,7 @@ function showVolume(what) {
         : 'This volume holds no file system yet: it was formatted without a label.',
     );
     list.busy = false;
+    document.title = `${what} \u2013 Farrier`;
     $('crumbs').replaceChildren();
     $('foot-items').textContent = '';
     $('save').disabled = true;
@@ -230,7 +231,9 @@ async function arrive({ label, path }, { focus = false } = {}) {
   list.busy = true;
   closePreview();
   preview.clear();
-  const wasInList = focus || $('list').contains(document.activeElement) || document.activeElement === document.body;
+  // At the root "Parent folder" goes out of use: the focus must not stay on it.
+  const homeless = document.activeElement === document.body || (path === '/' && document.activeElement === $('up'));
+  const wasInList = focus || homeless || $('list').contains(document.activeElement);
 
   const { client } = volume;
   let entries = folders.get(key(label, path)) ?? null;
@@ -450,19 +453,18 @@ async function saveZip(label, name, roots) {
 
 function showFacts() {
   const { facts, pfs, files } = volume;
-  const table = (heads, rows) =>
-    make('div', { className: 'table-frame' }, make('table', {},
+  const table = (title, heads, rows) => {
+    const frame = make('div', { className: 'table-frame', tabIndex: 0 }, make('table', {},
       make('thead', {}, make('tr', {}, ...heads.map((text) => make('th', { scope: 'col', textContent: text })))),
       make('tbody', {}, ...rows.map((cells) => make('tr', {}, ...cells.map((cell) => make('td', {}, cell))))),
     ));
-  const here = (each) => {
-    const button = make('button', { type: 'button', textContent: 'Open', onclick: () => {
-      $('facts').close();
-      go(each.label, '/');
-    } });
-    button.setAttribute('aria-label', `Open ${pfsTitle(each)}`);
-    return button;
+    // In a narrow window it scrolls, and must be reachable for that.
+    frame.setAttribute('role', 'group');
+    frame.setAttribute('aria-label', title);
+    return [make('h3', { textContent: title }), frame];
   };
+  const link = (each) =>
+    make('a', { href: toHash(each.label, '/'), textContent: display(each.label), onclick: () => $('facts').close() });
   $('facts-body').replaceChildren(
     factList([
       ['Size', `${format.bytes(facts.size)} (${format.exactBytes(facts.size)})`],
@@ -472,16 +474,12 @@ function showFacts() {
       ['Transaction', String(facts.mirrorTid)],
       ['Volumes', String(facts.volumes.length)],
     ]),
-    make('h3', { textContent: 'Files' }),
-    table(['File', 'Volume', 'Size', 'Header used'], facts.volumes.map((each) => [
+    ...table('Files', ['File', 'Volume', 'Size', 'Header used'], facts.volumes.map((each) => [
       display(files[each.device]?.name ?? ''), String(each.volume), format.bytes(each.size), `copy ${each.header}`,
     ])),
-    make('h3', { textContent: 'File systems and snapshots' }),
-    pfs.length === 0
-      ? make('p', { className: 'quiet', textContent: 'None' })
-      : table(['Label', 'Kind', 'Made', 'Data', ''], pfs.map((each) => [
-          display(each.label), each.snapshot ? 'Snapshot' : each.type, format.date(each.createdMs), format.bytes(each.bytes), here(each),
-        ])),
+    ...table('File systems and snapshots', ['Label', 'Kind', 'Made', 'Data'], pfs.map((each) => [
+      link(each), each.snapshot ? 'snapshot' : each.type, format.date(each.createdMs), format.bytes(each.bytes),
+    ])),
   );
   $('facts').showModal();
 }

@@ -2,11 +2,12 @@
 
 import { explain, isCancel } from './errors.js';
 import * as format from './format.js';
+import { display } from './names.js';
 
 /** Findings listed; a badly damaged volume has more than anybody reads. All are counted. */
 const LISTED = 1000;
 
-const WORDS = { error: 'Error', warning: 'Warning', note: 'Note' };
+const WORDS = { fatal: 'Damage', repairable: 'Repairable', information: 'Note' };
 
 export class CheckDialog {
   #dialog;
@@ -95,7 +96,7 @@ export class CheckDialog {
     this.#announce(text);
   }
 
-  #add({ severity, message, place }) {
+  #add({ grade, message, pfs, ino, path }) {
     this.#listed += 1;
     const list = this.#part('findings');
     list.hidden = false;
@@ -109,29 +110,31 @@ export class CheckDialog {
     }
     const item = document.createElement('li');
     const word = document.createElement('span');
-    word.className = `severity severity-${severity}`;
-    word.textContent = WORDS[severity] ?? severity;
+    word.className = `grade grade-${grade}`;
+    word.textContent = WORDS[grade] ?? grade;
     item.append(word, message);
-    if (place) {
+    const about = path ?? (ino === null ? null : `inode ${ino}`);
+    if (about !== null) {
       const where = document.createElement('span');
       where.className = 'place';
-      where.textContent = place;
+      where.textContent = `${display(pfs ?? '')}: ${display(about)}`;
       item.append(where);
     }
     list.append(item);
   }
 }
 
-function numbers({ blocks, bytes, errors, warnings }) {
-  const parts = [`${format.count(blocks, 'block')}, ${format.bytes(bytes)} read`];
-  parts.push(errors ? format.count(errors, 'error') : 'no errors');
-  if (warnings) parts.push(format.count(warnings, 'warning'));
+function numbers({ blocks, bytes, fatal, repairable, information }) {
+  const parts = [`${format.count(blocks, 'block')}, ${format.bytes(bytes)}`];
+  parts.push(fatal ? `${format.count(fatal, 'damaged place')}` : 'no damage');
+  if (repairable) parts.push(`${format.count(repairable, 'repairable fault')}`);
+  if (information) parts.push(format.count(information, 'note'));
   return parts.join(' \u00b7 ');
 }
 
-function verdict({ errors, warnings, stopped }) {
+function verdict({ fatal, repairable, stopped }) {
   if (stopped) return 'Cancelled before the end; what was found until then is listed.';
-  if (errors) return `The volume is damaged: ${format.count(errors, 'error')}. Copy out what can still be read.`;
-  if (warnings) return `The data is intact; ${format.count(warnings, 'warning')}.`;
+  if (fatal) return `The volume is damaged: ${format.count(fatal, 'damaged place')}. Copy out what can still be read.`;
+  if (repairable) return `All data can be read; ${format.count(repairable, 'fault')} can be repaired.`;
   return 'The volume is intact.';
 }

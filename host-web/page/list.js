@@ -98,6 +98,7 @@ export class FileList {
   show(entries, place = null) {
     this.#selected.clear();
     this.#active = this.#anchor = -1;
+    this.#typed = { text: '', at: -Infinity };
     for (const row of this.#rows.values()) row.remove();
     this.#rows.clear();
     this.#take(entries, place?.name ?? null);

@@ -37,7 +37,9 @@ const nextTask = () =>
 const operations = {
   async open({ files, options }) {
     volume = await Volume.open(files, options);
-    return { facts: volume.facts(), pfs: await volume.pfs() };
+    // A volume whose list of file systems is damaged is open all the same: it can be checked.
+    const pfs = await volume.pfs().catch((error) => ({ entries: [], broken: [describe(error)] }));
+    return { facts: volume.facts(), pfs };
   },
   stat: async ({ pfs: label, path }) => (await pfs(label)).stat(path),
   lstat: async ({ pfs: label, path }) => (await pfs(label)).lstat(path),

@@ -44,6 +44,10 @@ impl Engine {
         &self.volume
     }
 
+    pub(crate) const fn files(&self) -> &FileSet {
+        &self.files
+    }
+
     pub(crate) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error>
     where
         O::Output: fmt::Debug,

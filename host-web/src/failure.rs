@@ -1,6 +1,7 @@
 //! Errors as JavaScript has them: an `Error` with a `code`, and properties that say more.
 
 use farrier_core::error::{Damage, DeviceFault, Error, FaultCause, HeaderFault, Place, Refusal};
+use farrier_core::units::Inum;
 use js_sys::{JsString, Object};
 use wasm_bindgen::JsValue;
 
@@ -15,6 +16,8 @@ pub(crate) enum Fault {
     TooManyLinks,
     /// An argument that is none.
     Argument(&'static str),
+    /// A listed name whose inode does not exist.
+    Dangling(Inum),
 }
 
 impl<E: Into<Error>> From<E> for Fault {
@@ -51,6 +54,7 @@ impl Fault {
             Self::Core(error) => error.to_string(),
             Self::TooManyLinks => "too many symbolic links".to_owned(),
             Self::Argument(text) => (*text).to_owned(),
+            Self::Dangling(inum) => format!("this name is of {inum}, which does not exist"),
         }
     }
 
@@ -61,6 +65,7 @@ impl Fault {
                 record.set("reason", "damaged");
                 record.set("place", place_value(place));
             }
+            Self::Dangling(_) => record.set("reason", "damaged"),
             Self::Core(Error::Device(fault)) => describe_device(fault, record),
             Self::Core(Error::Refused(refusal)) => describe_refusal(refusal, record),
             _ => {}
@@ -71,6 +76,7 @@ impl Fault {
         match self {
             Self::TooManyLinks => "ELOOP",
             Self::Argument(_) => "EINVAL",
+            Self::Dangling(_) => "EIO",
             Self::Core(error) => match error {
                 Error::NoEntry | Error::NoInode(_) | Error::NoPfs => "ENOENT",
                 Error::NotDirectory => "ENOTDIR",

@@ -7,9 +7,11 @@
 //! * [`files`] - the chosen files as devices
 //! * [`engine`] - a volume, its cache, and the driver's way to both
 //! * [`names`] - bytes of names as JavaScript strings and back
+//! * [`checking`] - the checker, telling how it goes
 //! * [`path`] - from a path to an inode, symbolic links included
 //! * [`value`], [`failure`] - results and errors as JavaScript has them
 
+mod checking;
 mod engine;
 mod failure;
 mod files;
@@ -123,5 +125,41 @@ export interface DirectoryPage {
     broken: { message: string; code: string; reason?: string }[];
     /** What to continue with; null at the end. */
     cursor: bigint | null;
+}
+
+export interface Finding {
+    /** Damage, a fault that can be repaired, or something worth knowing. */
+    grade: "fatal" | "repairable" | "information";
+    /** A word for programs: "check-data", "nlinks", ... */
+    code: string;
+    message: string;
+    /** The file that it is about, where that can be told. */
+    pfs: string | null;
+    ino: Int | null;
+    path: string | null;
+}
+
+export interface CheckProgress {
+    stage: "super-root" | "pfs" | "freemap" | "done";
+    pfs: string | null;
+    /** Bytes visited, and how many there are by the volume's own statistics. */
+    done: Int;
+    total: Int;
+    /** Different blocks so far, and the bytes that they take. */
+    blocks: Int;
+    bytes: Int;
+    inodes: Int;
+    names: Int;
+    /** Findings so far, by grade. */
+    fatal: Int;
+    repairable: Int;
+    information: Int;
+    /** What was found since the last call. */
+    fresh: Finding[];
+}
+
+export interface CheckReport extends CheckProgress {
+    /** Whether `shouldStop` ended it early. */
+    stopped: boolean;
 }
 "#;

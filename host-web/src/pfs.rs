@@ -18,7 +18,7 @@ const PAGE_DEFAULT: u32 = 512;
 const PAGE_MAX: u32 = 8192;
 
 /// Position behind `.` and `..`, which a list in a page does not want.
-const AFTER_DOTS: u64 = 2;
+pub(crate) const AFTER_DOTS: u64 = 2;
 
 /// One file system of a volume, or a snapshot.
 ///

@@ -1,7 +1,9 @@
 //! Results as JavaScript has them.
 
+use farrier_core::error::Error;
 use farrier_core::fs::{Attributes, DirEntry, PfsInfo};
 use farrier_core::media::check::CheckMethod;
+use farrier_core::scan::Finding;
 use farrier_core::units::WallTime;
 use farrier_core::volume::Volume;
 use js_sys::{Array, Object, Reflect};
@@ -124,12 +126,31 @@ pub(crate) fn entry(entry: &DirEntry) -> JsValue {
             record.set("type", entry.kind.name());
             record.set("ino", int(entry.inum.0));
             if let Some(Err(error)) = other {
-                record.set("error", Fault::Core(*error).value());
+                let fault = match *error {
+                    Error::NoInode(inum) => Fault::Dangling(inum),
+                    error => Fault::Core(error),
+                };
+                record.set("error", fault.value());
             }
             record
         }
     };
     record.set("name", names::to_js(&entry.name));
+    record.into()
+}
+
+/// `Finding` of the `.d.ts`.
+pub(crate) fn finding(finding: &Finding, label: Option<&[u8]>, path: Option<&[u8]>) -> JsValue {
+    let record = Record::new();
+    record.set("grade", finding.grade().name());
+    record.set("code", finding.kind.code());
+    record.set("message", finding.to_string().as_str());
+    record.set("pfs", label.map_or(JsValue::NULL, names::to_js));
+    record.set(
+        "ino",
+        finding.inum.map_or(JsValue::NULL, |inum| int(inum.0)),
+    );
+    record.set("path", path.map_or(JsValue::NULL, names::to_js));
     record.into()
 }
 

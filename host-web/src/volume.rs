@@ -4,14 +4,14 @@ use std::rc::Rc;
 
 use farrier_core::fs::{ListPfs, OpenPfs};
 use farrier_core::volume::OpenOptions;
-use js_sys::{Array, JsString};
+use js_sys::{Array, Function, JsString};
 use wasm_bindgen::prelude::*;
 use web_sys::Blob;
 
 use crate::engine::Engine;
 use crate::failure::Fault;
 use crate::pfs::Pfs;
-use crate::{names, value};
+use crate::{checking, names, value};
 
 #[wasm_bindgen]
 extern "C" {
@@ -98,5 +98,25 @@ impl Volume {
             Ok(pfs) => Ok(Pfs::new(Rc::clone(&self.engine), pfs)),
             Err(error) => Err(Fault::Core(error).throw("openPfs", Some(&label))),
         }
+    }
+
+    /// Reads and checks everything: check codes, tables, names, links, the freemap. Changes
+    /// nothing. `onProgress` is called now and then, and may return a promise to be waited for;
+    /// the check ends early once `shouldStop` returns true.
+    ///
+    /// # Errors
+    /// What a callback threw. Whatever is wrong with the volume is a finding, not an error.
+    #[wasm_bindgen(unchecked_return_type = "CheckReport")]
+    pub async fn check(
+        &self,
+        #[wasm_bindgen(
+            js_name = onProgress,
+            unchecked_param_type = "(progress: CheckProgress) => void | Promise<void>"
+        )]
+        on_progress: Function,
+        #[wasm_bindgen(js_name = shouldStop, unchecked_param_type = "() => boolean")]
+        should_stop: Function,
+    ) -> Result<JsValue, JsValue> {
+        checking::run(&self.engine, &on_progress, &should_stop).await
     }
 }

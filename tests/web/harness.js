@@ -100,10 +100,15 @@ export async function openPage(server, options = {}) {
   };
 }
 
-/** Opens files as a person does and waits for the list or the refusal. */
+/** Opens files as a person does, and waits for the list or the refusal. */
 export async function openFiles(page, files) {
+  await page.evaluate(() => {
+    document.title = 'waiting';
+  });
   await page.locator('#files').setInputFiles(files);
-  await page.locator('#browser:not([hidden]) .list[aria-busy="false"], #start-error:not([hidden]), #message[open]').first().waitFor();
+  await page.waitForFunction(
+    () => document.title !== 'waiting' || !document.querySelector('#start-error').hidden || document.querySelector('#message').open,
+  );
 }
 
 // --- images ----------------------------------------------------------------------------------------

@@ -148,10 +148,10 @@ export class Volume {
   /** Goes on until it is stopped, but for a finding every hundred steps: tests decide when it is enough. */
   async check(onProgress, shouldStop) {
     let blocks = 0;
-    const totals = () => ({ done: blocks, total: 1_000_000, blocks, bytes: blocks * 65536, errors: Math.floor(blocks / 100), warnings: 0 });
+    const totals = () => ({ done: blocks, total: 1_000_000, blocks, bytes: blocks * 65536, fatal: Math.floor(blocks / 100), repairable: 0, information: 0 });
     while (!shouldStop()) {
       blocks += 10;
-      const fresh = blocks % 100 === 0 ? [{ severity: 'error', message: `block ${blocks} has the wrong check code`, place: `at 0x${blocks.toString(16)}` }] : [];
+      const fresh = blocks % 100 === 0 ? [{ grade: 'fatal', code: 'check-data', message: `block ${blocks} has the wrong check code`, pfs: 'DATA', ino: 7, path: '/big.bin' }] : [];
       await onProgress({ ...totals(), fresh });
     }
     return { ...totals(), fresh: [], stopped: true };
