@@ -1,1 +1,29 @@
-//! host-native
+//! HAMMER2 on Linux, over files and block devices.
+//!
+//! This crate gives [`farrier_core`] what it lacks by design: devices, threads, a shared cache and
+//! the FUSE door of the kernel.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`source`] | `DEVICE@LABEL` as people write it |
+//! | [`device`] | files and block devices as a storage |
+//! | [`blocks`] | the shared cache, single flight, read-ahead |
+//! | [`image`] | an opened file system, with blocking calls |
+//! | [`tree`] | one PFS of it: paths, contents, directories |
+//! | [`errno`] | errors as the kernel wants them |
+//! | [`fuse`] | mounting and unmounting |
+//!
+//! To read a file: [`image::Image::open`], [`image::Image::tree`], [`tree::Tree::resolve`],
+//! [`tree::Tree::read`]. What the command line looks like is no business of the library.
+
+#![deny(unsafe_code)]
+
+pub mod blocks;
+pub mod device;
+pub mod errno;
+pub mod fuse;
+pub mod image;
+pub mod source;
+pub mod tree;
+
+mod ahead;

@@ -1,0 +1,264 @@
+//! Blocks in memory, shared by every thread: the sharded cache, the table of reads under way, and
+//! the door to read-ahead. This is what makes a [`Host`] of devices.
+//!
+//! Invariants:
+//! * A block is read once, however many threads want it: the first one reads, the others wait.
+//! * No lock is held while a device is read, a check code computed or a block expanded.
+//! * A thread that waits for a read holds none of its own, so nobody waits in a circle.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use farrier_core::drive::{self, Host, read_block, ready};
+use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Operation, Want};
+use farrier_core::error::{DeviceFault, Error, FaultCause};
+use farrier_core::storage::Storage;
+use farrier_core::units::DeviceIndex;
+use farrier_core::volume::Volume;
+
+use crate::ahead::ReadAheadPool;
+use crate::device::Devices;
+
+/// Parts of the cache with a lock of their own.
+const SHARDS: usize = 16;
+
+/// The blocks of one file system, and the threads that read ahead.
+#[derive(Debug)]
+pub struct Blocks {
+    store: Arc<Store>,
+    ahead: ReadAheadPool,
+}
+
+/// What [`Blocks`] shares with its read-ahead threads.
+#[derive(Debug)]
+pub(crate) struct Store {
+    volume: Volume,
+    devices: Devices,
+    shards: Vec<Shard>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    cache: RwLock<BlockCache>,
+    flights: Mutex<HashMap<BlockId, Arc<Flight>, BuildHasherDefault<DefaultHasher>>>,
+}
+
+/// A read under way.
+#[derive(Debug, Default)]
+struct Flight {
+    landed: Mutex<Option<Result<Block, Error>>>,
+    signal: Condvar,
+}
+
+impl Blocks {
+    /// The blocks of `volume`, with a cache of about `cache_bytes` and `ahead_threads` threads
+    /// that read ahead (none: no read-ahead).
+    #[must_use]
+    pub fn new(volume: Volume, devices: Devices, cache_bytes: usize, ahead_threads: usize) -> Self {
+        let shards = (0..SHARDS)
+            .map(|_| Shard {
+                cache: RwLock::new(BlockCache::new(cache_bytes / SHARDS)),
+                flights: Mutex::default(),
+            })
+            .collect();
+        let store = Arc::new(Store { volume, devices, shards });
+        Self { ahead: ReadAheadPool::new(Arc::clone(&store), ahead_threads), store }
+    }
+
+    /// The file system that they are of.
+    #[must_use]
+    pub fn volume(&self) -> &Volume {
+        &self.store.volume
+    }
+
+    /// The devices that they are on.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.store.devices
+    }
+
+    /// Runs `operation`; waits for what it needs.
+    ///
+    /// # Errors
+    /// Why the operation failed.
+    pub fn run<O: Operation>(&self, operation: &O) -> Result<O::Output, Error>
+    where
+        O::Output: core::fmt::Debug,
+    {
+        ready(drive::run(self, operation))
+    }
+
+    /// One block, from memory or from its device.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub fn get(&self, want: &Want) -> Result<Block, Error> {
+        self.store.get(want)
+    }
+
+    /// One block, from its device and past the cache: for those who read everything once.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub fn read(&self, want: &Want) -> Result<Block, Error> {
+        self.store.read(want)
+    }
+}
+
+impl Cache for Blocks {
+    fn peek(&self, id: &BlockId) -> Option<Block> {
+        self.store.shard(id).peek(id)
+    }
+}
+
+impl Host for Blocks {
+    fn fetch(&self, want: &Want) -> impl Future<Output = Result<Block, Error>> {
+        let want = *want;
+        // lazily: a future that is never polled must not read
+        async move { self.store.get(&want) }
+    }
+
+    fn advise(&self, wants: Vec<Want>) {
+        self.ahead.advise(wants);
+    }
+}
+
+impl Store {
+    fn shard(&self, id: &BlockId) -> &Shard {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
+        // the remainder is below the number of shards
+        &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
+    }
+
+    fn read(&self, want: &Want) -> Result<Block, Error> {
+        ready(read_block(&self.volume, &self.devices, want))
+    }
+
+    fn get(&self, want: &Want) -> Result<Block, Error> {
+        let shard = self.shard(want.id());
+        if let Some(block) = shard.peek(want.id()) {
+            return Ok(block);
+        }
+        match shard.board(want.id()) {
+            Boarding::First(flight) => self.fly(shard, want, flight),
+            Boarding::UnderWay(flight) => flight.wait(),
+        }
+    }
+
+    /// Brings a block into the cache, unless it is there or on its way.
+    pub(crate) fn get_ahead(&self, want: &Want) {
+        let shard = self.shard(want.id());
+        if shard.peek(want.id()).is_none()
+            && let Boarding::First(flight) = shard.board(want.id())
+        {
+            // A fault will be met again, and told, by whoever really wants the block.
+            let _ = self.fly(shard, want, flight);
+        }
+    }
+
+    fn fly(&self, shard: &Shard, want: &Want, flight: Arc<Flight>) -> Result<Block, Error> {
+        let landing = Landing { shard, want, flight };
+        let got = match shard.peek(want.id()) {
+            // it landed between the look into the cache and the boarding
+            Some(block) => Ok(block),
+            None => self.read(want),
+        };
+        if let Ok(block) = &got {
+            let mut cache = shard.cache.write().unwrap_or_else(PoisonError::into_inner);
+            cache.insert(*want.id(), Block::clone(block));
+        }
+        landing.flight.land(got.clone());
+        got
+    }
+}
+
+enum Boarding {
+    First(Arc<Flight>),
+    UnderWay(Arc<Flight>),
+}
+
+impl Shard {
+    fn peek(&self, id: &BlockId) -> Option<Block> {
+        // Nothing that can panic runs under these locks; a poisoned one is as good as new.
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).peek(id)
+    }
+
+    fn board(&self, id: &BlockId) -> Boarding {
+        let mut flights = lock(&self.flights);
+        if let Some(flight) = flights.get(id) {
+            return Boarding::UnderWay(Arc::clone(flight));
+        }
+        let flight = Arc::new(Flight::default());
+        flights.insert(*id, Arc::clone(&flight));
+        Boarding::First(flight)
+    }
+}
+
+impl Flight {
+    fn land(&self, got: Result<Block, Error>) {
+        *lock(&self.landed) = Some(got);
+        self.signal.notify_all();
+    }
+
+    fn wait(&self) -> Result<Block, Error> {
+        let mut landed = lock(&self.landed);
+        loop {
+            if let Some(got) = &*landed {
+                return got.clone();
+            }
+            landed = self.signal.wait(landed).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Takes a flight off the table when it is over; even if the reader panicked, nobody waits on.
+struct Landing<'a> {
+    shard: &'a Shard,
+    want: &'a Want,
+    flight: Arc<Flight>,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        lock(&self.shard.flights).remove(self.want.id());
+        let is_over = lock(&self.flight.landed).is_some();
+        if !is_over {
+            self.flight.land(Err(Error::Device(DeviceFault {
+                device: DeviceIndex(0),
+                offset: self.want.location().offset.0,
+                len: self.want.location().len(),
+                cause: FaultCause::Gone,
+            })));
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the devices of `blocks` are called.
+impl Blocks {
+    /// `error` with the name of the device that it is about in place of its number.
+    #[must_use]
+    pub fn explain(&self, error: &Error) -> String {
+        match error {
+            Error::Device(fault) => {
+                let DeviceFault { device, offset, len, cause } = fault;
+                let path = self
+                    .devices()
+                    .path(*device)
+                    .map_or_else(|| device.to_string(), |path| path.display().to_string());
+                format!("{path}: reading {len} bytes at {offset:#x} failed: {cause}")
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// Size of a device in bytes.
+    #[must_use]
+    pub fn device_size(&self, device: DeviceIndex) -> u64 {
+        self.devices().size(device)
+    }
+}

@@ -1,0 +1,168 @@
+//! `farrier mount`: in the foreground, or in a process of its own that is left behind.
+//!
+//! The process that stays is a second run of this program, started before any thread is. It says
+//! on its standard output when the mount answers; if it ends without having said so, its failure
+//! is the command's.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use farrier::fuse::unmount::{UnmountError, unmount};
+use farrier::fuse::{MountOptions, Mounted};
+use farrier::image::Image;
+use farrier::source::Source;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::failure::{Failure, Outcome, tell};
+
+/// What the process that stays says when the mount answers.
+const READY: &str = "mounted";
+
+/// Mount a PFS, read-only.
+///
+/// Returns when the mount answers; a process stays behind and serves it until it is unmounted with
+/// `farrier umount DIR`, or gets SIGINT, SIGTERM or SIGHUP. While it is mounted, it holds a shared
+/// lock (flock) on its devices.
+#[derive(Debug, Args)]
+#[command(after_long_help = OPTIONS_HELP)]
+pub(crate) struct Mount {
+    /// Devices of the file system, one of them with @LABEL, and the directory to mount at.
+    #[arg(required = true, num_args = 2.., value_names = ["DEVICE[@LABEL]", "DIR"])]
+    arguments: Vec<OsString>,
+
+    /// Options, separated by commas; see below (--help).
+    #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
+    options: Vec<String>,
+
+    /// Stay in the foreground.
+    #[arg(short, long)]
+    foreground: bool,
+
+    /// Say on standard output when the mount answers, then leave the terminal.
+    #[arg(long, hide = true)]
+    report_ready: bool,
+}
+
+const OPTIONS_HELP: &str = "\
+Options for -o:
+  ro                     read-only; the default, and all there is so far
+  allow_other            let everybody use the mount (default for root; others need
+                         user_allow_other in /etc/fuse.conf); noallow_other undoes it
+  default_permissions    let the kernel check modes and owners (default);
+                         nodefault_permissions undoes it
+  uid=N, gid=N           show this owner for every file
+  cache=SIZE             memory for blocks, such as 64M or 1G (default 256M)
+  threads=N              threads that answer the kernel (default: one for each processor, 2 to 8)
+  header=N               use header copy N (0 to 3) instead of the newest one
+  allow_truncated        mount a device that is shorter than its volume; what lies behind its end
+                         cannot be read
+  fsname=NAME            what lists of mounts call the source (default: the first device)
+  subtype=NAME           what lists of mounts call the type, behind `fuse.` (default: farrier)
+  dev, suid              let device nodes and set-id bits work (off by default)
+  noexec, noatime        as in mount(8)";
+
+impl Mount {
+    pub(crate) fn run(&self) -> Outcome {
+        // Both are told by the process that stays; found here already, no process is needed.
+        let (sources, directory) = self.split()?;
+        let mut options = MountOptions::new(rustix::process::geteuid().is_root());
+        for list in &self.options {
+            options.parse(list).map_err(Failure::new)?;
+        }
+        if self.foreground || self.report_ready {
+            self.serve(sources, directory, &options)
+        } else {
+            leave_behind()
+        }
+    }
+
+    fn split(&self) -> Result<(&[OsString], &Path), Failure> {
+        match &self.arguments[..] {
+            [sources @ .., directory] if !sources.is_empty() => Ok((sources, directory.as_ref())),
+            _ => Err(Failure::new("name a device and a directory")),
+        }
+    }
+
+    fn serve(&self, sources: &[OsString], directory: &Path, options: &MountOptions) -> Outcome {
+        let source = Source::parse(sources).map_err(Failure::new)?;
+        let image = Image::open(&source.devices, &options.image_options())?;
+        if let Err(path) = image.blocks().devices().lock_shared() {
+            tell(&format!(
+                "{}: in use by a program that locked it; what is read may change under way",
+                path.display()
+            ));
+        }
+        let tree = image.tree(source.label.as_deref())?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::new)?;
+        let mounted = Mounted::start(tree, directory, options, tell).map_err(Failure::new)?;
+        let place = mounted.directory().to_owned();
+        std::thread::spawn(move || {
+            signals.forever().for_each(|_| unmount_on_signal(&place));
+        });
+        if self.report_ready {
+            leave_terminal()?;
+        }
+        mounted.wait().map_err(Failure::new)
+    }
+}
+
+/// The first signal unmounts; where the mount is in use, it is detached and served until its last
+/// user goes. A second signal finds nothing mounted and ends the process at once.
+fn unmount_on_signal(place: &Path) {
+    match unmount(place, false) {
+        Ok(()) => {}
+        Err(UnmountError::Busy(_)) => {
+            tell(&format!("{}: in use; detached, ends with its last user", place.display()));
+            if let Err(error) = unmount(place, true) {
+                tell(&error.to_string());
+            }
+        }
+        Err(UnmountError::NotMounted(_)) => std::process::exit(1),
+        Err(error) => tell(&error.to_string()),
+    }
+}
+
+/// Starts the process that stays, and waits until it says that the mount answers.
+fn leave_behind() -> Outcome {
+    let program: PathBuf = std::env::current_exe().map_err(Failure::new)?;
+    let mut child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .arg("--report-ready")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| Failure::new(format!("cannot start the process that stays: {error}")))?;
+    let mut said = String::new();
+    if let Some(output) = child.stdout.take() {
+        // what cannot be read was not said
+        let _ = BufReader::new(output).read_line(&mut said);
+    }
+    if said.trim() == READY {
+        return Ok(());
+    }
+    let status = child.wait().map_err(Failure::new)?;
+    if status.success() {
+        // it was unmounted before it could say so
+        return Ok(());
+    }
+    Err(Failure::told())
+}
+
+/// Says that the mount answers, and lets go of everything that ties the process to its terminal.
+fn leave_terminal() -> Outcome {
+    // A session of its own; it leads one already where somebody started it so.
+    let _ = rustix::process::setsid();
+    let nothing = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    std::env::set_current_dir("/")?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{READY}")?;
+    out.flush()?;
+    rustix::stdio::dup2_stdin(&nothing).map_err(Failure::new)?;
+    rustix::stdio::dup2_stdout(&nothing).map_err(Failure::new)?;
+    rustix::stdio::dup2_stderr(&nothing).map_err(Failure::new)?;
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! A PFS behind the FUSE door of the kernel: mounting, serving and unmounting.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`options`] | `-o` as people write it |
+//! | [`session`] | mount, serve until unmounted |
+//! | [`unmount`] | what is mounted where, and unmounting it |
+//! | `filesystem` | the kernel's requests |
+//! | `attributes` | attributes as the kernel wants them |
+//! | `streams` | who reads which file in order |
+//! | `report` | read errors, each told once |
+
+pub mod options;
+pub mod session;
+pub mod unmount;
+
+mod attributes;
+mod filesystem;
+mod report;
+mod streams;
+
+pub use options::MountOptions;
+pub use session::{MountError, Mounted};

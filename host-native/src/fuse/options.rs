@@ -1,0 +1,212 @@
+//! `-o` as people write it.
+
+use super::attributes::Owner;
+use crate::image::Options;
+
+/// How to mount.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MountOptions {
+    /// Everybody may use the mount, not just who mounted it.
+    pub allow_other: bool,
+    /// The kernel checks modes and owners.
+    pub default_permissions: bool,
+    pub(crate) owner: Owner,
+    /// About how much memory blocks may take.
+    pub cache_bytes: usize,
+    /// Threads that answer the kernel.
+    pub threads: usize,
+    /// What lists of mounts call the source; the devices' paths if `None`.
+    pub fsname: Option<String>,
+    /// What lists of mounts call the type, behind `fuse.`.
+    pub subtype: String,
+    /// Accept a device that is shorter than its volume.
+    pub allow_truncated: bool,
+    /// Use this header copy instead of the newest one.
+    pub header_slot: Option<u8>,
+    /// Flags of the mount itself.
+    pub flags: Flags,
+}
+
+/// Flags of the mount itself.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct Flags {
+    /// Device nodes work.
+    pub dev: bool,
+    /// Set-id bits work.
+    pub suid: bool,
+    /// Programs cannot be started.
+    pub noexec: bool,
+    /// Accepted for the sake of fstab; access times never change here.
+    pub noatime: bool,
+}
+
+/// Most threads that answer the kernel.
+const THREADS_MAX: usize = 64;
+/// Smallest cache that makes sense: a few blocks for each shard.
+const CACHE_MIN: usize = 8 << 20;
+
+impl MountOptions {
+    /// The defaults: those of root let everybody in, with the kernel checking permissions.
+    #[must_use]
+    pub fn new(is_root: bool) -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
+        Self {
+            allow_other: is_root,
+            default_permissions: true,
+            owner: Owner::default(),
+            cache_bytes: Options::CACHE_BYTES,
+            threads,
+            fsname: None,
+            subtype: "farrier".to_owned(),
+            allow_truncated: false,
+            header_slot: None,
+            flags: Flags::default(),
+        }
+    }
+
+    /// Takes in a list of options, separated by commas.
+    ///
+    /// # Errors
+    /// The first option that makes no sense, and what would.
+    pub fn parse(&mut self, list: &str) -> Result<(), String> {
+        list.split(',').filter(|option| !option.is_empty()).try_for_each(|option| self.set(option))
+    }
+
+    fn set(&mut self, option: &str) -> Result<(), String> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        match (name, value) {
+            ("ro" | "defaults" | "nodev" | "nosuid" | "exec" | "atime", None) => self.back(name),
+            ("rw", None) => {
+                return Err("option rw: volumes can only be read so far; leave rw out".to_owned());
+            }
+            ("allow_other", None) => self.allow_other = true,
+            ("noallow_other", None) => self.allow_other = false,
+            ("default_permissions", None) => self.default_permissions = true,
+            ("nodefault_permissions", None) => self.default_permissions = false,
+            ("allow_truncated", None) => self.allow_truncated = true,
+            ("dev", None) => self.flags.dev = true,
+            ("suid", None) => self.flags.suid = true,
+            ("noexec", None) => self.flags.noexec = true,
+            ("noatime", None) => self.flags.noatime = true,
+            ("uid", Some(value)) => self.owner.uid = Some(number(name, value)?),
+            ("gid", Some(value)) => self.owner.gid = Some(number(name, value)?),
+            ("threads", Some(value)) => {
+                self.threads = number::<usize>(name, value)?.clamp(1, THREADS_MAX);
+            }
+            ("cache", Some(value)) => self.cache_bytes = size(name, value)?.max(CACHE_MIN),
+            ("header", Some(value)) => self.header_slot = Some(number(name, value)?),
+            ("fsname", Some(value)) => self.fsname = Some(value.to_owned()),
+            ("subtype", Some(value)) => value.clone_into(&mut self.subtype),
+            (known, Some(_)) if SWITCHES.contains(&known) => {
+                return Err(format!("option {known}: takes no value; write just {known}"));
+            }
+            (known, None) if VALUED.contains(&known) => {
+                return Err(format!("option {known}: needs a value; write {known}=VALUE"));
+            }
+            _ => {
+                return Err(format!(
+                    "option {name}: unknown; `farrier mount --help` lists those there are"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Options that only say what is the default.
+    fn back(&mut self, name: &str) {
+        match name {
+            "nodev" => self.flags.dev = false,
+            "nosuid" => self.flags.suid = false,
+            "exec" => self.flags.noexec = false,
+            "atime" => self.flags.noatime = false,
+            _ => {}
+        }
+    }
+
+    /// How to open the image for this mount.
+    #[must_use]
+    pub fn image_options(&self) -> Options {
+        Options {
+            allow_truncated: self.allow_truncated,
+            header_slot: self.header_slot,
+            cache_bytes: self.cache_bytes,
+            ..Options::default()
+        }
+    }
+}
+
+const SWITCHES: [&str; 10] = [
+    "ro",
+    "allow_other",
+    "default_permissions",
+    "allow_truncated",
+    "dev",
+    "suid",
+    "noexec",
+    "noatime",
+    "nodev",
+    "nosuid",
+];
+const VALUED: [&str; 7] = ["uid", "gid", "threads", "cache", "header", "fsname", "subtype"];
+
+fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, String> {
+    value.parse().map_err(|_| format!("option {name}: `{value}` is no number; write {name}=NUMBER"))
+}
+
+/// A number of bytes, with K, M or G behind it for the binary multiples.
+fn size(name: &str, value: &str) -> Result<usize, String> {
+    let (digits, shift) = match value.as_bytes().last() {
+        Some(b'k' | b'K') => (&value[..value.len() - 1], 10),
+        Some(b'm' | b'M') => (&value[..value.len() - 1], 20),
+        Some(b'g' | b'G') => (&value[..value.len() - 1], 30),
+        _ => (value, 0),
+    };
+    digits
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| format!("option {name}: `{value}` is no size; write e.g. {name}=256M"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(list: &str) -> Result<MountOptions, String> {
+        let mut options = MountOptions::new(false);
+        options.parse(list).map(|()| options)
+    }
+
+    #[test]
+    fn sizes_and_numbers() {
+        let options = parsed("ro,cache=64M,threads=3,uid=7,fsname=x=y").unwrap();
+        assert_eq!((options.cache_bytes, options.threads), (64 << 20, 3));
+        assert_eq!(options.owner.uid, Some(7));
+        assert_eq!(options.fsname.as_deref(), Some("x=y"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_remedy() {
+        for (list, told) in [
+            ("ro,blink", "option blink: unknown"),
+            ("rw", "can only be read so far"),
+            ("uid=root", "`root` is no number"),
+            ("cache=1T", "`1T` is no size"),
+            ("cache", "needs a value"),
+            ("ro=1", "takes no value"),
+        ] {
+            let text = parsed(list).unwrap_err();
+            assert!(text.contains(told), "{list}: {text}");
+        }
+    }
+
+    #[test]
+    fn root_lets_everybody_in() {
+        assert!(MountOptions::new(true).allow_other);
+        assert!(!MountOptions::new(false).allow_other);
+    }
+}

@@ -1,0 +1,293 @@
+//! Mounting, and serving until somebody unmounts.
+
+use std::ffi::CString;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use fuser::{Config, MountOption, Session, SessionACL};
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+
+use super::filesystem::TreeFilesystem;
+use super::options::MountOptions;
+use super::report::Report;
+use super::unmount::{mounted_at, option_value, real_path, unmount};
+use crate::tree::Tree;
+
+/// The kernel's door.
+const DOOR: &str = "/dev/fuse";
+/// What the kernel shall read ahead, where we may tell it; its own default is 128.
+const KERNEL_AHEAD_KIB: &str = "1024";
+
+/// Why a mount cannot be made. Each text names the thing and the remedy.
+#[derive(Debug)]
+pub enum MountError {
+    /// The mount point does not exist.
+    Missing(PathBuf),
+    /// The mount point is no directory.
+    NotDirectory(PathBuf),
+    /// Something is mounted there already: its source.
+    Busy(PathBuf, String),
+    /// A mount is there that nobody serves any more.
+    Dead(PathBuf),
+    /// This user may not mount there.
+    Denied(PathBuf),
+    /// `allow_other` is not for ordinary users here.
+    AllowOther,
+    /// The kernel has no FUSE.
+    NoFuse,
+    /// FUSE is there, but not for this user.
+    FuseDenied,
+    /// The program that mounts for ordinary users is missing.
+    NoHelper,
+    /// Whatever else the system says.
+    Other(PathBuf, String),
+}
+
+impl fmt::Display for MountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(path) => write!(
+                f,
+                "{}: the mount point does not exist; make the directory first",
+                path.display()
+            ),
+            Self::NotDirectory(path) => {
+                write!(f, "{}: the mount point is not a directory; name one", path.display())
+            }
+            Self::Busy(path, source) => write!(
+                f,
+                "{}: busy, {source} is mounted there already; unmount it or name another directory",
+                path.display()
+            ),
+            Self::Dead(path) => write!(
+                f,
+                "{path}: a mount whose program is gone is still there; clear it with \
+                 `farrier umount {path}`",
+                path = path.display()
+            ),
+            Self::Denied(path) => write!(
+                f,
+                "{}: not permitted to mount there; name a directory that you own, or become root",
+                path.display()
+            ),
+            Self::AllowOther => f.write_str(
+                "option allow_other: root has to permit it with the line user_allow_other in \
+                 /etc/fuse.conf; or leave it out",
+            ),
+            Self::NoFuse => write!(
+                f,
+                "{DOOR}: not there; load the kernel's module with `modprobe fuse`, or let the \
+                 container have the device"
+            ),
+            Self::FuseDenied => write!(
+                f,
+                "{DOOR}: permission denied; let this user read and write it, or become root"
+            ),
+            Self::NoHelper => f.write_str(
+                "fusermount3: not found, and only root can mount without it; install fuse3",
+            ),
+            Self::Other(path, text) => write!(f, "{}: cannot mount: {text}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for MountError {}
+
+/// A mounted tree that is being served.
+#[derive(Debug)]
+pub struct Mounted {
+    directory: PathBuf,
+    server: JoinHandle<io::Result<()>>,
+}
+
+impl Mounted {
+    /// Mounts `tree` at `directory` and serves it with threads of its own. Read errors are told to
+    /// `tell`, each once. When this returns, the mount answers.
+    ///
+    /// # Errors
+    /// Why it cannot be mounted.
+    pub fn start(
+        tree: Tree,
+        directory: &Path,
+        options: &MountOptions,
+        tell: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Self, MountError> {
+        let directory = check_directory(directory)?;
+        check_door()?;
+        let source = options
+            .fsname
+            .clone()
+            .unwrap_or_else(|| option_value(real_path(tree.image().path()).as_os_str()));
+        let report = Report::new(Box::new(tell));
+        let filesystem = TreeFilesystem::new(tree, options.owner, report);
+        let session = open_session(filesystem, &directory, options, &source)?;
+        let server = std::thread::Builder::new()
+            .name("fuse".to_owned())
+            .spawn(move || session.run())
+            .map_err(|error| MountError::Other(directory.clone(), error.to_string()))?;
+        // The first answer, and a hint to the kernel that only root may give.
+        if let Ok(root) = std::fs::metadata(&directory) {
+            let device = (rustix::fs::major(root.dev()), rustix::fs::minor(root.dev()));
+            let hint = format!("/sys/class/bdi/{}:{}/read_ahead_kb", device.0, device.1);
+            let _ = std::fs::write(hint, KERNEL_AHEAD_KIB);
+        }
+        Ok(Self { directory, server })
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Serves until it is unmounted, by whomever.
+    ///
+    /// # Errors
+    /// The connection to the kernel broke.
+    pub fn wait(self) -> io::Result<()> {
+        self.server
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a thread that served the mount panicked")))
+    }
+}
+
+/// The directory's real path, if something can be mounted there.
+fn check_directory(directory: &Path) -> Result<PathBuf, MountError> {
+    let named = || directory.to_owned();
+    let metadata = std::fs::metadata(directory).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => MountError::Missing(named()),
+        ErrorKind::PermissionDenied => MountError::Denied(named()),
+        ErrorKind::NotADirectory => MountError::NotDirectory(named()),
+        ErrorKind::NotConnected => MountError::Dead(named()),
+        _ => MountError::Other(named(), error.to_string()),
+    })?;
+    if !metadata.is_dir() {
+        return Err(MountError::NotDirectory(named()));
+    }
+    let real = real_path(directory);
+    // Where the list cannot be read, the kernel decides.
+    if let Ok(Some(mount)) = mounted_at(&real) {
+        let source = mount.source.to_string_lossy().into_owned();
+        return Err(MountError::Busy(named(), source));
+    }
+    Ok(real)
+}
+
+fn check_door() -> Result<(), MountError> {
+    match open_door() {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Err(MountError::NoFuse),
+            _ => Err(MountError::FuseDenied),
+        },
+    }
+}
+
+fn open_door() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(DOOR)
+}
+
+fn open_session(
+    filesystem: TreeFilesystem,
+    directory: &Path,
+    options: &MountOptions,
+    source: &str,
+) -> Result<Session<TreeFilesystem>, MountError> {
+    let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    let mut config = Config::default();
+    config.acl = acl;
+    config.n_threads = Some(options.threads);
+    config.clone_fd = true;
+    match mount_ourselves(directory, options, source) {
+        Ok(door) => Session::from_fd(filesystem, door.into(), acl, config).map_err(|error| {
+            // a mount that never answered must not stay
+            let _ = unmount(directory, true);
+            MountError::Other(directory.to_owned(), error.to_string())
+        }),
+        // Only root may; for everybody else a program of FUSE's does it.
+        Err(Errno::PERM) => {
+            config.mount_options = helper_options(options, source);
+            Session::new(filesystem, directory, &config)
+                .map_err(|error| helper_error(directory, &error))
+        }
+        Err(Errno::ACCESS) => Err(MountError::Denied(directory.to_owned())),
+        Err(Errno::NODEV) => Err(MountError::NoFuse),
+        Err(error) => Err(MountError::Other(directory.to_owned(), error.to_string())),
+    }
+}
+
+/// The mount as root makes it, without a helper: the type in lists of mounts is then ours.
+fn mount_ourselves(directory: &Path, options: &MountOptions, source: &str) -> Result<File, Errno> {
+    let other = |error: io::Error| {
+        Errno::from_raw_os_error(error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()))
+    };
+    let mode = std::fs::metadata(directory).map_err(other)?.permissions().mode();
+    let door = open_door().map_err(other)?;
+    let mut data = format!(
+        "fd={},rootmode={:o},user_id={},group_id={}",
+        door.as_raw_fd(),
+        mode & 0o170_000,
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
+    if options.default_permissions {
+        data.push_str(",default_permissions");
+    }
+    if options.allow_other {
+        data.push_str(",allow_other");
+    }
+    let mut flags = MountFlags::RDONLY;
+    for (is_set, flag) in [
+        (!options.flags.dev, MountFlags::NODEV),
+        (!options.flags.suid, MountFlags::NOSUID),
+        (options.flags.noexec, MountFlags::NOEXEC),
+        (options.flags.noatime, MountFlags::NOATIME),
+    ] {
+        if is_set {
+            flags |= flag;
+        }
+    }
+    let kind = format!("fuse.{}", options.subtype);
+    let data = CString::new(data).map_err(|_| Errno::INVAL)?;
+    rustix::mount::mount(source, directory, kind, flags, Some(data.as_c_str()))?;
+    Ok(door)
+}
+
+fn helper_options(options: &MountOptions, source: &str) -> Vec<MountOption> {
+    let mut list = vec![
+        MountOption::RO,
+        MountOption::FSName(source.to_owned()),
+        MountOption::Subtype(options.subtype.clone()),
+    ];
+    for (is_set, option) in [
+        (options.default_permissions, MountOption::DefaultPermissions),
+        (options.flags.dev, MountOption::Dev),
+        (options.flags.suid, MountOption::Suid),
+        (options.flags.noexec, MountOption::NoExec),
+        (options.flags.noatime, MountOption::NoAtime),
+    ] {
+        if is_set {
+            list.push(option);
+        }
+    }
+    list
+}
+
+fn helper_error(directory: &Path, error: &io::Error) -> MountError {
+    let text = error.to_string();
+    if text.contains("user_allow_other") {
+        MountError::AllowOther
+    } else if error.kind() == ErrorKind::NotFound {
+        MountError::NoHelper
+    } else if error.kind() == ErrorKind::PermissionDenied || text.contains("ermi") {
+        MountError::Denied(directory.to_owned())
+    } else {
+        MountError::Other(directory.to_owned(), text.trim().to_owned())
+    }
+}

@@ -1,0 +1,217 @@
+//! An opened file system: its devices, its cache, and blocking calls.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use farrier_core::drive::{self, ready};
+use farrier_core::engine::Operation;
+use farrier_core::error::{Error, Refusal};
+use farrier_core::fs::pfs::PfsList;
+use farrier_core::fs::{ListPfs, PfsInfo};
+use farrier_core::media::check::Checks;
+use farrier_core::volume::{OpenOptions, Volume};
+
+use crate::blocks::Blocks;
+use crate::device::{Devices, OpenFault};
+use crate::tree::Tree;
+
+/// The label that is taken where none is named.
+const DEFAULT_LABEL: &[u8] = b"DATA";
+/// The label of the PFS that every formatter makes beside the user's own.
+const LOCAL_LABEL: &[u8] = b"LOCAL";
+
+/// How to open an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Accept a device that is shorter than its volume.
+    pub allow_truncated: bool,
+    /// Use this header copy instead of the newest one.
+    pub header_slot: Option<u8>,
+    /// About how much memory blocks may take.
+    pub cache_bytes: usize,
+    /// Threads that read ahead.
+    pub ahead_threads: usize,
+}
+
+impl Options {
+    /// Default of [`Options::cache_bytes`].
+    pub const CACHE_BYTES: usize = 256 << 20;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            allow_truncated: false,
+            header_slot: None,
+            cache_bytes: Self::CACHE_BYTES,
+            ahead_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
+        }
+    }
+}
+
+/// Why an image, or a PFS of it, cannot be opened. Each text is one sentence that names the thing
+/// and the remedy.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A device cannot be opened.
+    Device(OpenFault),
+    /// The devices hold no file system that we can read.
+    Refused(PathBuf, Error),
+    /// The list of PFSs, or the PFS itself, cannot be read.
+    Broken(PathBuf, String),
+    /// There is no PFS with that label, or none that goes without saying.
+    NoLabel {
+        /// The first device.
+        path: PathBuf,
+        /// The label that was asked for.
+        wanted: Option<Vec<u8>>,
+        /// Those that there are.
+        labels: Vec<Vec<u8>>,
+    },
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Device(fault) => fault.fmt(f),
+            Self::Refused(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Broken(path, error) => {
+                write!(f, "{}: {error}; `farrier check` tells what else is damaged", path.display())
+            }
+            Self::NoLabel { path, wanted, labels } => {
+                let path = path.display();
+                let listed = list(labels);
+                match wanted {
+                    _ if labels.is_empty() => {
+                        write!(f, "{path}: holds no PFS at all; make one where it was formatted")
+                    }
+                    Some(wanted) => write!(
+                        f,
+                        "{path}: no PFS labelled {}; there is {listed}",
+                        wanted.escape_ascii()
+                    ),
+                    None => write!(
+                        f,
+                        "{path}: which PFS is meant? Write {path}@LABEL with one of {listed}"
+                    ),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+fn list(labels: &[Vec<u8>]) -> String {
+    let names: Vec<_> = labels.iter().map(|label| label.escape_ascii().to_string()).collect();
+    names.join(", ")
+}
+
+/// An opened file system.
+#[derive(Debug)]
+pub struct Image {
+    blocks: Blocks,
+    path: PathBuf,
+}
+
+impl Image {
+    /// Opens the file system on `devices`, which may be named in any order.
+    ///
+    /// # Errors
+    /// Why they cannot be opened, or hold no file system that we can read.
+    pub fn open(devices: &[PathBuf], options: &Options) -> Result<Arc<Self>, OpenError> {
+        let path = devices.first().cloned().unwrap_or_default();
+        let opened = Devices::open(devices).map_err(OpenError::Device)?;
+        let core_options = OpenOptions {
+            checks: Checks::with_crc32c(crc32c::crc32c),
+            allow_truncated: options.allow_truncated,
+            slot: options.header_slot,
+        };
+        let volume = ready(drive::open(&opened, core_options)).map_err(|error| {
+            let about = match &error {
+                Error::Refused(refusal) => device_of(refusal, &opened),
+                _ => None,
+            };
+            OpenError::Refused(about.unwrap_or_else(|| path.clone()), error)
+        })?;
+        let blocks = Blocks::new(volume, opened, options.cache_bytes, options.ahead_threads);
+        Ok(Arc::new(Self { blocks, path }))
+    }
+
+    /// Path of the first device, which is what messages call the file system.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its blocks.
+    #[must_use]
+    pub const fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// The volume as a whole.
+    #[must_use]
+    pub fn volume(&self) -> &Volume {
+        self.blocks.volume()
+    }
+
+    /// Runs `operation`; waits for what it needs.
+    ///
+    /// # Errors
+    /// Why the operation failed.
+    pub fn run<O: Operation>(&self, operation: &O) -> Result<O::Output, Error>
+    where
+        O::Output: core::fmt::Debug,
+    {
+        self.blocks.run(operation)
+    }
+
+    /// Its PFSs, as far as they can be read.
+    ///
+    /// # Errors
+    /// The super-root cannot be read.
+    pub fn list_pfs(&self) -> Result<PfsList, OpenError> {
+        let super_root = self.volume().super_root();
+        self.run(&ListPfs { super_root }).map_err(|error| self.broken(&error))
+    }
+
+    /// The PFS with a label. Without one: `DATA`, else the only one that is not `LOCAL`.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be told, or it is damaged.
+    pub fn tree(self: &Arc<Self>, label: Option<&[u8]>) -> Result<Tree, OpenError> {
+        let list = self.list_pfs()?;
+        if let Some(info) = choose(&list.entries, label) {
+            return Ok(Tree::new(Arc::clone(self), info));
+        }
+        // The one that is asked for may be among those that cannot be read.
+        if let Some(error) = list.broken.first() {
+            return Err(self.broken(error));
+        }
+        Err(OpenError::NoLabel {
+            path: self.path.clone(),
+            wanted: label.map(<[u8]>::to_vec),
+            labels: list.entries.into_iter().map(|info| info.label).collect(),
+        })
+    }
+
+    fn broken(&self, error: &Error) -> OpenError {
+        OpenError::Broken(self.path.clone(), self.blocks.explain(error))
+    }
+}
+
+fn choose<'a>(entries: &'a [PfsInfo], label: Option<&[u8]>) -> Option<&'a PfsInfo> {
+    let named = |wanted: &[u8]| entries.iter().find(|info| info.label == wanted);
+    if let Some(label) = label {
+        return named(label);
+    }
+    named(DEFAULT_LABEL).or_else(|| {
+        let mut own = entries.iter().filter(|info| info.label != LOCAL_LABEL);
+        own.next().filter(|_| own.next().is_none())
+    })
+}
+
+fn device_of(refusal: &Refusal, devices: &Devices) -> Option<PathBuf> {
+    devices.path(refusal.device()?).map(Path::to_owned)
+}
