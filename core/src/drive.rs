@@ -44,9 +44,7 @@ pub trait Host: Cache {
 /// Why they hold none that we can read.
 pub async fn open<S: Storage>(storage: &S, options: OpenOptions) -> Result<Volume, Error> {
     let count = u8::try_from(storage.device_count()).unwrap_or(u8::MAX);
-    let sizes: Vec<u64> = (0..count)
-        .map(|index| storage.size(DeviceIndex(index)))
-        .collect();
+    let sizes: Vec<u64> = (0..count).map(|index| storage.size(DeviceIndex(index))).collect();
     let mut got = Vec::new();
     for read in header_reads(&sizes)? {
         got.push((read, storage.read(read.device, read.offset, read.len).await));
@@ -77,11 +75,8 @@ where
     O::Output: core::fmt::Debug,
 {
     // A debug build misses blocks that are there, to find operations that are not pure.
-    let mut turn = if cfg!(debug_assertions) {
-        Turn::with_misses(host.miss_seed())
-    } else {
-        Turn::new()
-    };
+    let mut turn =
+        if cfg!(debug_assertions) { Turn::with_misses(host.miss_seed()) } else { Turn::new() };
     run_turn(host, operation, &mut turn).await
 }
 
@@ -129,10 +124,7 @@ where
     O::Output: core::fmt::Debug,
 {
     if let Ok(again) = operation.gather(&mut View::new(turn, host)) {
-        assert!(
-            again == *output,
-            "an operation gave two answers: {output:?} and {again:?}"
-        );
+        assert!(again == *output, "an operation gave two answers: {output:?} and {again:?}");
     }
 }
 
@@ -150,11 +142,7 @@ pub async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
                 }
             }
         }
-        if pending {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
     results.into_iter().flatten().collect()

@@ -157,8 +157,7 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} with key {:#x}", self.kind.name(), self.key)?;
-        self.offset
-            .map_or(Ok(()), |offset| write!(f, " at {offset}"))
+        self.offset.map_or(Ok(()), |offset| write!(f, " at {offset}"))
     }
 }
 
@@ -422,10 +421,7 @@ impl fmt::Display for HeaderFault {
             Self::Magic(magic) => write!(f, "bad magic {magic:016x}"),
             Self::ForeignByteOrder => f.write_str("opposite byte order"),
             Self::Check { stored, computed } => {
-                write!(
-                    f,
-                    "check code is {stored:08x}, the header has {computed:08x}"
-                )
+                write!(f, "check code is {stored:08x}, the header has {computed:08x}")
             }
             Self::Version(version) => write!(f, "unsupported version {version}"),
             Self::Type(uuid) => write!(f, "file system type {uuid} is not HAMMER2"),
@@ -591,16 +587,8 @@ pub struct DeviceFault {
 
 impl fmt::Display for DeviceFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            device,
-            offset,
-            len,
-            cause,
-        } = self;
-        write!(
-            f,
-            "{device}: reading {len} bytes at {offset:#x} failed: {cause}"
-        )
+        let Self { device, offset, len, cause } = self;
+        write!(f, "{device}: reading {len} bytes at {offset:#x} failed: {cause}")
     }
 }
 

@@ -41,11 +41,7 @@ impl Radix {
     /// The radix `bits`, if a block may have it.
     #[must_use]
     pub const fn new(bits: u8) -> Option<Self> {
-        if bits >= Self::MIN.0 && bits <= Self::MAX.0 {
-            Some(Self(bits))
-        } else {
-            None
-        }
+        if bits >= Self::MIN.0 && bits <= Self::MAX.0 { Some(Self(bits)) } else { None }
     }
 
     /// The logarithm itself, 10 to 16.
@@ -143,10 +139,7 @@ mod tests {
             0xd1, 0x9a, 0xbb, 0x5c, 0x2d, 0x86, 0xdc, 0x11, 0xa9, 0x4d, 0x01, 0x30, 0x1b, 0xb8,
             0xa9, 0xf5,
         ];
-        assert_eq!(
-            Uuid(bytes).to_string(),
-            "5cbb9ad1-862d-11dc-a94d-01301bb8a9f5"
-        );
+        assert_eq!(Uuid(bytes).to_string(), "5cbb9ad1-862d-11dc-a94d-01301bb8a9f5");
     }
 
     #[test]

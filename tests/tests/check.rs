@@ -10,24 +10,16 @@ fn golden_images_are_clean() {
     for (folder, name) in all_golden() {
         let host = TestHost::open(&unpack(&folder, &name), false).unwrap();
         let (findings, summary) = check(&host, CheckOptions::default());
-        let mut wrong: Vec<_> = findings
-            .iter()
-            .filter(|one| one.grade() > Grade::Information)
-            .collect();
+        let mut wrong: Vec<_> =
+            findings.iter().filter(|one| one.grade() > Grade::Information).collect();
         if name == "pfs-destroyed" {
             // Its directory entries were removed with a tool that leaves the inodes behind.
-            let orphans = wrong
-                .iter()
-                .filter(|one| one.kind == FindingKind::Orphan)
-                .count();
+            let orphans = wrong.iter().filter(|one| one.kind == FindingKind::Orphan).count();
             assert_eq!(orphans, 24, "{name}");
             wrong.retain(|one| one.kind != FindingKind::Orphan);
         }
         assert!(wrong.is_empty(), "{name}: {wrong:#?}");
-        assert!(
-            summary.blocks > 0 && summary.inodes > 0,
-            "{name}: {summary:?}"
-        );
+        assert!(summary.blocks > 0 && summary.inodes > 0, "{name}: {summary:?}");
     }
 }
 
@@ -44,15 +36,9 @@ fn little_memory_changes_no_finding_about_names() {
             ..CheckOptions::default()
         };
         let (findings, summary) = check(&host, little);
-        let wrong: Vec<_> = findings
-            .iter()
-            .filter(|one| one.grade() > Grade::Information)
-            .collect();
+        let wrong: Vec<_> =
+            findings.iter().filter(|one| one.grade() > Grade::Information).collect();
         assert!(wrong.is_empty(), "{name}: {wrong:#?}");
-        assert_eq!(
-            (summary.inodes, summary.names),
-            (whole.inodes, whole.names),
-            "{name}"
-        );
+        assert_eq!((summary.inodes, summary.names), (whole.inodes, whole.names), "{name}");
     }
 }

@@ -28,53 +28,22 @@ fn documented(name: &str) -> Opens {
         | "d-hdr-older-crc"
         | "d-hdr-newest-sector0"
         | "d-magic-wrong-newest" => Opens::Yes(Repairable, &["volume-header"]),
-        "d-hdr-all-crc" => header(|r| {
-            matches!(
-                r,
-                Refusal::Header {
-                    fault: HeaderFault::Check { .. },
-                    ..
-                }
-            )
-        }),
+        "d-hdr-all-crc" => {
+            header(|r| matches!(r, Refusal::Header { fault: HeaderFault::Check { .. }, .. }))
+        }
         "d-magic-zero" | "d-magic-wrong" => header(|r| matches!(r, Refusal::NotHammer2 { .. })),
-        "d-byteswapped" => header(|r| {
-            matches!(
-                r,
-                Refusal::Header {
-                    fault: HeaderFault::ForeignByteOrder,
-                    ..
-                }
-            )
-        }),
-        "d-version-99" => header(|r| {
-            matches!(
-                r,
-                Refusal::Header {
-                    fault: HeaderFault::Version(99),
-                    ..
-                }
-            )
-        }),
-        "d-fstype-wrong" => header(|r| {
-            matches!(
-                r,
-                Refusal::Header {
-                    fault: HeaderFault::Type(_),
-                    ..
-                }
-            )
-        }),
-        "d-volume-missing" => header(|r| {
-            matches!(
-                r,
-                Refusal::MissingVolumes {
-                    need: 2,
-                    given: 1,
-                    missing: 1
-                }
-            )
-        }),
+        "d-byteswapped" => {
+            header(|r| matches!(r, Refusal::Header { fault: HeaderFault::ForeignByteOrder, .. }))
+        }
+        "d-version-99" => {
+            header(|r| matches!(r, Refusal::Header { fault: HeaderFault::Version(99), .. }))
+        }
+        "d-fstype-wrong" => {
+            header(|r| matches!(r, Refusal::Header { fault: HeaderFault::Type(_), .. }))
+        }
+        "d-volume-missing" => {
+            header(|r| matches!(r, Refusal::MissingVolumes { need: 2, given: 1, missing: 1 }))
+        }
         "d-trunc-32k" | "d-trunc-0" => header(|r| matches!(r, Refusal::TooSmall { .. })),
         "d-size-too-big" | "d-trunc-tail" | "d-trunc-2hdr" => Opens::Yes(Fatal, &["truncated"]),
         "d-trunc-data" => Opens::Yes(Fatal, &["truncated", "behind-device"]),
@@ -146,22 +115,16 @@ fn a_truncated_volume_is_refused_unless_asked_for() {
     for name in ["d-trunc-tail", "d-trunc-data", "d-size-too-big"] {
         let path = Damaged::named(name).make(&folder);
         let refused = TestHost::open(&[&path], false).map(|_| ()).unwrap_err();
-        assert!(
-            matches!(refused, Error::Refused(Refusal::Truncated { .. })),
-            "{name}"
-        );
+        assert!(matches!(refused, Error::Refused(Refusal::Truncated { .. })), "{name}");
     }
 }
 
 /// Whether a path may differ from what it was before the damage.
 fn is_affected(damaged: &Damaged, path: &str) -> bool {
-    damaged
-        .affected_paths
-        .iter()
-        .any(|affected| match affected.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => path == affected,
-        })
+    damaged.affected_paths.iter().any(|affected| match affected.strip_suffix('*') {
+        Some(prefix) => path.starts_with(prefix),
+        None => path == affected,
+    })
 }
 
 #[test]
@@ -237,28 +200,12 @@ fn only_the_damaged_range_of_a_file_fails() {
             TestHost::open(&[&undamaged], false).unwrap(),
             TestHost::open(&[&path], false).unwrap(),
         );
-        let name = damaged.affected_paths[0]
-            .trim_start_matches('/')
-            .as_bytes()
-            .to_vec();
+        let name = damaged.affected_paths[0].trim_start_matches('/').as_bytes().to_vec();
         let open = |host: &TestHost| {
             let super_root = host.volume().super_root();
-            let pfs = host
-                .run(&OpenPfs {
-                    super_root,
-                    label: b"DATA".to_vec(),
-                })
-                .unwrap();
+            let pfs = host.run(&OpenPfs { super_root, label: b"DATA".to_vec() }).unwrap();
             let name = name.clone();
-            (
-                pfs,
-                host.run(&Lookup {
-                    pfs,
-                    directory: Inum::ROOT,
-                    name,
-                })
-                .unwrap(),
-            )
+            (pfs, host.run(&Lookup { pfs, directory: Inum::ROOT, name }).unwrap())
         };
         let ((was_pfs, was_file), (is_pfs, is_file)) = (open(&was), open(&is));
         assert_eq!(was_file.size, is_file.size);
@@ -298,11 +245,7 @@ fn a_damaged_newest_header_falls_back_to_the_state_before() {
     ] {
         let path = Damaged::named(name).make(&folder);
         let host = TestHost::open(&[&path], false).unwrap();
-        let list = host
-            .run(&ListPfs {
-                super_root: host.volume().super_root(),
-            })
-            .unwrap();
+        let list = host.run(&ListPfs { super_root: host.volume().super_root() }).unwrap();
         let has_newer = list.entries.iter().any(|info| info.label == b"NEWER");
         assert_eq!(has_newer, newer, "{name}");
         std::fs::remove_file(path).unwrap();

@@ -13,17 +13,10 @@ fn every_entry_of_every_image() {
         let manifest = manifest(&folder, &name);
         let host = TestHost::open(&unpack(&folder, &name), false)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let labels = host
-            .run(&ListPfs {
-                super_root: host.volume().super_root(),
-            })
-            .unwrap();
+        let labels = host.run(&ListPfs { super_root: host.volume().super_root() }).unwrap();
         assert_eq!(labels.broken, [], "{name}");
-        let mut have: Vec<_> = labels
-            .entries
-            .iter()
-            .map(|info| String::from_utf8_lossy(&info.label))
-            .collect();
+        let mut have: Vec<_> =
+            labels.entries.iter().map(|info| String::from_utf8_lossy(&info.label)).collect();
         have.sort();
         let want: Vec<_> = manifest.pfs.keys().cloned().collect();
         assert_eq!(have, want, "{name}: the labels");
@@ -37,18 +30,13 @@ fn every_entry_of_every_image() {
                     Some(seen) => {
                         wrong.extend(seen.broken.iter().map(|e| format!("{place}: {e}")));
                         wrong.extend(
-                            differences(entry, &seen)
-                                .iter()
-                                .map(|d| format!("{place}: {d}")),
+                            differences(entry, &seen).iter().map(|d| format!("{place}: {d}")),
                         );
                     }
                 }
             }
             wrong.extend(seen.keys().map(|path| {
-                format!(
-                    "{name}@{label}: unexpected {}",
-                    String::from_utf8_lossy(path)
-                )
+                format!("{name}@{label}: unexpected {}", String::from_utf8_lossy(path))
             }));
         }
     }

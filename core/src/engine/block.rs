@@ -34,21 +34,9 @@ impl Want {
     pub fn of(blockref: &Blockref) -> Option<Self> {
         let location = blockref.location()?;
         let check = blockref.check_code();
-        let generation = if check == CheckCode::Unchecked {
-            blockref.mirror_tid().0
-        } else {
-            0
-        };
-        let id = BlockId {
-            location,
-            check,
-            compression: blockref.compression(),
-            generation,
-        };
-        Some(Self {
-            id,
-            place: blockref.place(),
-        })
+        let generation = if check == CheckCode::Unchecked { blockref.mirror_tid().0 } else { 0 };
+        let id = BlockId { location, check, compression: blockref.compression(), generation };
+        Some(Self { id, place: blockref.place() })
     }
 
     /// Its identity.

@@ -31,12 +31,7 @@ impl BlockCache {
     /// An empty cache that holds at most `bytes_max` bytes, its own book-keeping included.
     #[must_use]
     pub const fn new(bytes_max: usize) -> Self {
-        Self {
-            blocks: BTreeMap::new(),
-            queue: VecDeque::new(),
-            bytes: 0,
-            bytes_max,
-        }
+        Self { blocks: BTreeMap::new(), queue: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     /// The block `id`, if it is here. Never waits.
@@ -57,13 +52,7 @@ impl BlockCache {
         }
         self.evict_to(self.bytes_max - cost);
         self.bytes += cost;
-        self.blocks.insert(
-            id,
-            Entry {
-                block,
-                used: AtomicBool::new(false),
-            },
-        );
+        self.blocks.insert(id, Entry { block, used: AtomicBool::new(false) });
         self.queue.push_back(id);
     }
 
@@ -111,10 +100,7 @@ mod tests {
         raw.key_bits = 16;
         raw.data_off.set((0x80_0000 + number * 0x1_0000) | 16);
         let want = Want::of(&Blockref::parse(&raw).unwrap().unwrap()).unwrap();
-        (
-            *want.id(),
-            want.admit(vec![0; 65536], &Checks::PORTABLE).unwrap(),
-        )
+        (*want.id(), want.admit(vec![0; 65536], &Checks::PORTABLE).unwrap())
     }
 
     #[test]

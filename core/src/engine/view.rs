@@ -15,16 +15,6 @@ pub trait Cache {
     fn peek(&self, id: &BlockId) -> Option<Block>;
 }
 
-/// No cache at all: every run sees only what its turn holds.
-#[derive(Clone, Copy, Debug)]
-pub struct NoCache;
-
-impl Cache for NoCache {
-    fn peek(&self, _: &BlockId) -> Option<Block> {
-        None
-    }
-}
-
 /// The life of one operation: what was fetched for it, faults included.
 #[derive(Debug, Default)]
 pub struct Turn {
@@ -44,10 +34,7 @@ impl Turn {
     /// fewer with each run. For builds that look for impure operations.
     #[must_use]
     pub fn with_misses(seed: u64) -> Self {
-        Self {
-            injector: Injector { state: seed | 1 },
-            ..Self::default()
-        }
+        Self { injector: Injector { state: seed | 1 }, ..Self::default() }
     }
 
     /// Pins what the driver got for `want`: a block, or the fault that the next run will see.
@@ -74,12 +61,7 @@ pub struct View<'a> {
 
 impl core::fmt::Debug for View<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "View(run {}, {} wants)",
-            self.turn.runs,
-            self.wants.len()
-        )
+        write!(f, "View(run {}, {} wants)", self.turn.runs, self.wants.len())
     }
 }
 
@@ -87,13 +69,7 @@ impl<'a> View<'a> {
     /// The window of the next run of `turn`.
     pub fn new(turn: &'a mut Turn, cache: &'a dyn Cache) -> Self {
         turn.runs += 1;
-        Self {
-            turn,
-            cache,
-            used: Vec::new(),
-            wants: Vec::new(),
-            ahead: Vec::new(),
-        }
+        Self { turn, cache, used: Vec::new(), wants: Vec::new(), ahead: Vec::new() }
     }
 
     /// The block, now; if it is missing the run stops for it and for all wants noted before.
@@ -130,11 +106,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// [`Stop::Need`] with everything noted.
     pub fn settle(&mut self) -> Result<(), Stop> {
-        if self.wants.is_empty() {
-            Ok(())
-        } else {
-            Err(Stop::Need(self.take_wants()))
-        }
+        if self.wants.is_empty() { Ok(()) } else { Err(Stop::Need(self.take_wants())) }
     }
 
     /// Whether anything was noted as wanted.

@@ -74,11 +74,7 @@ impl Attributes {
             btime: inode.btime(),
             device: if is_device { inode.device() } else { (0, 0) },
             flags: inode.flags(),
-            parent: if inode.is_pfs_root() {
-                inode.inum()
-            } else {
-                inode.parent()
-            },
+            parent: if inode.is_pfs_root() { inode.inum() } else { inode.parent() },
             compression_request: inode.compression_request(),
             check_request: inode.check_request(),
         }

@@ -72,9 +72,7 @@ fn find_entry(
             if header.name_len != name.len() {
                 continue;
             }
-            let block = Want::of(blockref)
-                .map(|want| view.block(&want))
-                .transpose()?;
+            let block = Want::of(blockref).map(|want| view.block(&want)).transpose()?;
             if header.name(blockref, block.as_deref()).map_err(damage)? == name {
                 return Ok(Some((*blockref, header)));
             }

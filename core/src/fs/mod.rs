@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod lookup;
 pub mod node;
+pub mod path_of;
 pub mod pfs;
 pub mod read;
 pub mod readdir;
@@ -15,6 +16,7 @@ pub mod seek;
 
 pub use attributes::{Attributes, GetAttributes};
 pub use lookup::Lookup;
+pub use path_of::PathOf;
 pub use pfs::{ListPfs, OpenPfs, Pfs, PfsInfo};
 pub use read::{Extent, Read, ReadAhead};
 pub use readdir::{DirEntry, DirPage, ReadDir};

@@ -36,11 +36,7 @@ impl Node {
         let damage = |fault| Damage::new(blockref.place(), DamageKind::Inode(fault));
         let inode = Inode::parse(&block).map_err(damage)?;
         let kind = inode.kind();
-        Ok(Self {
-            block,
-            blockref: *blockref,
-            kind,
-        })
+        Ok(Self { block, blockref: *blockref, kind })
     }
 
     /// Inode `inum` of `pfs`.
@@ -76,11 +72,7 @@ impl Node {
     /// As [`Node::find`], and [`Error::NotDirectory`].
     pub fn find_directory(view: &mut View<'_>, pfs: &Pfs, inum: Inum) -> Result<Self, Stop> {
         let node = Self::find(view, pfs, inum)?;
-        if node.kind == ObjectKind::Directory {
-            Ok(node)
-        } else {
-            Err(Error::NotDirectory.into())
-        }
+        if node.kind == ObjectKind::Directory { Ok(node) } else { Err(Error::NotDirectory.into()) }
     }
 
     /// The inode itself.
@@ -127,11 +119,7 @@ impl Node {
         if self.inode().has_direct_data() {
             return Err(Damage::new(self.place(), DamageKind::NotAllowed));
         }
-        Ok(Table::of_inode(
-            Block::clone(&self.block),
-            self.place(),
-            holder,
-        ))
+        Ok(Table::of_inode(Block::clone(&self.block), self.place(), holder))
     }
 }
 

@@ -115,11 +115,7 @@ impl Operation for OpenPfs {
             let mut list = PfsList::default();
             collect(view, &found, &mut list);
             view.settle()?;
-            if let Some(info) = list
-                .entries
-                .into_iter()
-                .find(|info| info.label == self.label)
-            {
+            if let Some(info) = list.entries.into_iter().find(|info| info.label == self.label) {
                 return Ok(info.pfs);
             }
             broken = broken.or(list.broken.into_iter().next());
@@ -139,11 +135,7 @@ pub fn super_root_table(view: &mut View<'_>, super_root: &Blockref) -> Result<Ta
     if node.kind() != ObjectKind::Directory || !is_super_root {
         return Err(Damage::new(node.place(), DamageKind::NoSuperRoot).into());
     }
-    Ok(Table::of_inode(
-        node.block().clone(),
-        node.place(),
-        Holder::SuperRoot,
-    ))
+    Ok(Table::of_inode(node.block().clone(), node.place(), Holder::SuperRoot))
 }
 
 /// Adds what is found to `list`; roots that are not in memory are noted as wanted.
@@ -166,8 +158,7 @@ fn collect(view: &mut View<'_>, found: &[Found], list: &mut PfsList) {
             Some(Ok(block)) => match Node::new(block, blockref) {
                 Ok(node) if node.kind() == ObjectKind::Directory => list.entries.push(info(&node)),
                 Ok(node) => {
-                    list.broken
-                        .push(Damage::new(node.place(), DamageKind::NotAllowed).into());
+                    list.broken.push(Damage::new(node.place(), DamageKind::NotAllowed).into());
                 }
                 Err(damage) => list.broken.push(damage.into()),
             },
@@ -194,9 +185,5 @@ fn info(node: &Node) -> PfsInfo {
 
 /// Where to go on after a batch; `None` where it was the last.
 fn next_key(found: &[Found]) -> Option<u64> {
-    if found.len() < BATCH {
-        None
-    } else {
-        found.last()?.last_key().checked_add(1)
-    }
+    if found.len() < BATCH { None } else { found.last()?.last_key().checked_add(1) }
 }

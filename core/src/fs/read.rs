@@ -95,10 +95,7 @@ pub fn contents(
     if inode.has_direct_data() {
         // parse() keeps direct data within the inode, and offset < size was seen above
         let start = CONTENT_START + usize::try_from(offset).unwrap_or(0);
-        return Ok(alloc::vec![Extent::Bytes(
-            Block::clone(node.block()),
-            start..start + len
-        )]);
+        return Ok(alloc::vec![Extent::Bytes(Block::clone(node.block()), start..start + len)]);
     }
     // offset + len <= size <= i64::MAX
     let end = offset + len as u64;
@@ -116,12 +113,7 @@ pub fn contents(
         }
     }
     view.settle()?;
-    advise_ahead(
-        view,
-        &table,
-        end,
-        size.min(end.saturating_add(ahead as u64)),
-    );
+    advise_ahead(view, &table, end, size.min(end.saturating_add(ahead as u64)));
     Ok(assemble(stretches, offset, end))
 }
 
@@ -146,9 +138,7 @@ fn assemble(blocks: Vec<(u64, Block)>, offset: u64, end: u64) -> Vec<Extent> {
     let mut extents = Vec::with_capacity(blocks.len() + 1);
     let mut at = offset;
     for (key, block) in blocks {
-        let block_end = key
-            .saturating_add((block.len() as u64).min(FILE_BLOCK_LEN))
-            .min(end);
+        let block_end = key.saturating_add((block.len() as u64).min(FILE_BLOCK_LEN)).min(end);
         if block_end <= at {
             continue;
         }
@@ -189,11 +179,8 @@ impl ReadAhead {
     pub fn observe(&mut self, offset: u64, len: usize) -> usize {
         let follows = offset == self.expected;
         self.expected = offset.saturating_add(len as u64);
-        self.window = if follows {
-            (self.window * 2).clamp(Self::WINDOW.start, Self::WINDOW.end)
-        } else {
-            0
-        };
+        self.window =
+            if follows { (self.window * 2).clamp(Self::WINDOW.start, Self::WINDOW.end) } else { 0 };
         self.window
     }
 }

@@ -68,11 +68,7 @@ impl Operation for ReadDir {
 
     fn gather(&self, view: &mut View<'_>) -> Result<DirPage, Stop> {
         let directory = Node::find_directory(view, &self.pfs, self.directory)?;
-        let mut page = DirPage {
-            entries: Vec::new(),
-            broken: Vec::new(),
-            next: None,
-        };
+        let mut page = DirPage { entries: Vec::new(), broken: Vec::new(), next: None };
         self.dots(view, &directory, &mut page)?;
         let room = self.limit.saturating_sub(page.entries.len());
         if room == 0 {
@@ -97,9 +93,7 @@ impl Operation for ReadDir {
             self.add_attributes(view, &mut page.entries)?;
         }
         if found.len() == room {
-            page.next = found
-                .last()
-                .and_then(|found| next_position(found.last_key()));
+            page.next = found.last().and_then(|found| next_position(found.last_key()));
         }
         Ok(page)
     }
@@ -131,10 +125,7 @@ impl ReadDir {
     /// All inodes are asked for side by side: a page costs a few rounds, not one per entry.
     fn add_attributes(&self, view: &mut View<'_>, entries: &mut [DirEntry]) -> Result<(), Stop> {
         let mut missing = Vec::new();
-        for entry in entries
-            .iter_mut()
-            .filter(|entry| entry.attributes.is_none())
-        {
+        for entry in entries.iter_mut().filter(|entry| entry.attributes.is_none()) {
             match Node::find(view, &self.pfs, entry.inum) {
                 Ok(node) => entry.attributes = Some(Ok(Attributes::of(&node))),
                 Err(Stop::Fail(error)) => entry.attributes = Some(Err(error)),
@@ -147,11 +138,7 @@ impl ReadDir {
                 }
             }
         }
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(Stop::Need(missing))
-        }
+        if missing.is_empty() { Ok(()) } else { Err(Stop::Need(missing)) }
     }
 }
 

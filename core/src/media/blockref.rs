@@ -73,13 +73,7 @@ impl Blockref {
         } else {
             (CheckMethod::None, Compression::None)
         };
-        Ok(Some(Self {
-            raw: *raw,
-            kind,
-            check,
-            compression,
-            location,
-        }))
+        Ok(Some(Self { raw: *raw, kind, check, compression, location }))
     }
 
     /// The bytes it was parsed from, unknown fields included.
@@ -167,10 +161,7 @@ impl Blockref {
             BlockKind::Inode | BlockKind::Indirect | BlockKind::FreemapNode => {
                 let (data, inodes) = self.raw.embed.split_at(8);
                 let number = |bytes| U64::read_from_bytes(bytes).map_or(0, U64::get);
-                Some(Statistics {
-                    data_count: number(data),
-                    inode_count: number(inodes),
-                })
+                Some(Statistics { data_count: number(data), inode_count: number(inodes) })
             }
             BlockKind::Volume | BlockKind::Data | BlockKind::Dirent | BlockKind::FreemapLeaf => {
                 None
@@ -191,13 +182,7 @@ impl Blockref {
 
 impl fmt::Debug for Blockref {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} {:016x}/{} ",
-            self.kind,
-            self.key(),
-            self.raw.key_bits
-        )?;
+        write!(f, "{:?} {:016x}/{} ", self.kind, self.key(), self.raw.key_bits)?;
         match self.location {
             Some(at) => write!(f, "@{}/{}", at.offset, at.radix.bits()),
             None => f.write_str("without block"),
@@ -217,11 +202,7 @@ pub struct Statistics {
 /// Last key of the span that starts at `key`; a span that leaves the key space ends with it.
 #[must_use]
 pub const fn span_last(key: u64, key_bits: u8) -> u64 {
-    if key_bits >= 64 {
-        u64::MAX
-    } else {
-        key.saturating_add((1 << key_bits) - 1)
-    }
+    if key_bits >= 64 { u64::MAX } else { key.saturating_add((1 << key_bits) - 1) }
 }
 
 /// The slots of a table of blockrefs.
@@ -256,9 +237,7 @@ fn parse_location(data_off: u64, kind: BlockKind) -> Result<Option<Location>, Bl
         BlockKind::FreemapNode | BlockKind::FreemapLeaf => bits == 15,
         BlockKind::Data | BlockKind::Volume => true,
     };
-    let radix = Radix::new(bits)
-        .filter(|_| legal)
-        .ok_or(BlockrefFault::Radix(bits))?;
+    let radix = Radix::new(bits).filter(|_| legal).ok_or(BlockrefFault::Radix(bits))?;
     let fault = BlockrefFault::Offset(MediaOffset(offset));
     let last = offset.checked_add(radix.len() as u64 - 1).ok_or(fault)?;
     let reserved = offset % ZONE_LEN < ZONE_RESERVED_LEN;
@@ -267,10 +246,7 @@ fn parse_location(data_off: u64, kind: BlockKind) -> Result<Option<Location>, Bl
     if offset >> 16 != last >> 16 || offset < 1 << 16 || reserved != freemap {
         return Err(fault);
     }
-    Ok(Some(Location {
-        offset: MediaOffset(offset),
-        radix,
-    }))
+    Ok(Some(Location { offset: MediaOffset(offset), radix }))
 }
 
 fn check_span(raw: &RawBlockref, kind: BlockKind) -> Result<(), BlockrefFault> {
@@ -286,10 +262,7 @@ fn check_span(raw: &RawBlockref, kind: BlockKind) -> Result<(), BlockrefFault> {
     if legal && raw.key.get() & ((1 << bits) - 1) == 0 {
         Ok(())
     } else {
-        Err(BlockrefFault::Span {
-            key: raw.key.get(),
-            key_bits: bits,
-        })
+        Err(BlockrefFault::Span { key: raw.key.get(), key_bits: bits })
     }
 }
 
@@ -367,24 +340,12 @@ mod tests {
             BlockrefFault::Offset(MediaOffset(0x840_0400)),
             "nor what crosses a device buffer"
         );
-        assert_eq!(
-            fault(|raw| raw.methods = 0xc2),
-            BlockrefFault::UnknownCheck(12)
-        );
-        assert_eq!(
-            fault(|raw| raw.methods = 0x39),
-            BlockrefFault::UnknownCompression(9)
-        );
-        assert_eq!(
-            fault(|raw| raw.methods = 0x31),
-            BlockrefFault::UnknownCompression(1)
-        );
+        assert_eq!(fault(|raw| raw.methods = 0xc2), BlockrefFault::UnknownCheck(12));
+        assert_eq!(fault(|raw| raw.methods = 0x39), BlockrefFault::UnknownCompression(9));
+        assert_eq!(fault(|raw| raw.methods = 0x31), BlockrefFault::UnknownCompression(1));
         assert_eq!(
             fault(|raw| raw.key.set(1)),
-            BlockrefFault::Span {
-                key: 1,
-                key_bits: 16
-            },
+            BlockrefFault::Span { key: 1, key_bits: 16 },
             "a key inside its own span"
         );
         assert_eq!(

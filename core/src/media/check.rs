@@ -188,10 +188,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 /// `CRC_TABLES[n][b]`: the CRC of byte `b` followed by `n` zero bytes.
 static CRC_TABLES: [[u32; 256]; 16] = crc_tables();
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "const: the loop ends at 256"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "const: the loop ends at 256")]
 const fn crc_tables() -> [[u32; 256]; 16] {
     let mut tables = [[0_u32; 256]; 16];
     let mut byte = 0;
@@ -199,11 +196,7 @@ const fn crc_tables() -> [[u32; 256]; 16] {
         let mut crc = byte as u32;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 {
-                (crc >> 1) ^ 0x82f6_3b78
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
             bit += 1;
         }
         tables[0][byte] = crc;
@@ -237,12 +230,7 @@ mod tests {
     fn vectors_of_the_specification() {
         let counting: Vec<u8> = (0..1024_u32).map(|n| n.to_le_bytes()[0]).collect();
         let vectors: [(&[u8], u32, u64, &str); 4] = [
-            (
-                b"",
-                0,
-                0x8456_6ac0_f5a0_cb84,
-                "e3b0c44298fc1c149afbf4c8996fb924833bd8ff1cc92b19",
-            ),
+            (b"", 0, 0x8456_6ac0_f5a0_cb84, "e3b0c44298fc1c149afbf4c8996fb924833bd8ff1cc92b19"),
             (
                 b"123456789",
                 0xe306_9283,

@@ -69,9 +69,7 @@ mod tests {
     use crate::media::check::{CheckCode, Checks};
 
     fn expanded(stored: &[u8], compression: Compression) -> Result<Vec<u8>, ExpandFault> {
-        let verified = Checks::PORTABLE
-            .verify(stored.to_vec(), CheckCode::Unchecked)
-            .unwrap();
+        let verified = Checks::PORTABLE.verify(stored.to_vec(), CheckCode::Unchecked).unwrap();
         expand(verified, compression).map(|contents| contents.to_vec())
     }
 
@@ -86,10 +84,7 @@ mod tests {
     #[test]
     fn padding_behind_a_stream_is_not_read() {
         let contents = b"farrier ".repeat(1000);
-        assert_eq!(
-            expanded(&lz4(&contents, 500), Compression::Lz4).unwrap(),
-            contents
-        );
+        assert_eq!(expanded(&lz4(&contents, 500), Compression::Lz4).unwrap(), contents);
         let mut zlib = miniz_oxide::deflate::compress_to_vec_zlib(&contents, 6);
         zlib.extend([0; 500]);
         assert_eq!(expanded(&zlib, Compression::Zlib).unwrap(), contents);
@@ -99,25 +94,13 @@ mod tests {
     fn a_stream_may_not_leave_its_block_or_the_file_block() {
         let mut lying = lz4(b"short", 0);
         lying[..4].copy_from_slice(&0x7fff_ffff_u32.to_le_bytes());
-        assert_eq!(
-            expanded(&lying, Compression::Lz4),
-            Err(ExpandFault::Length(0x7fff_ffff))
-        );
-        assert_eq!(
-            expanded(&[1, 0], Compression::Lz4),
-            Err(ExpandFault::Length(0))
-        );
+        assert_eq!(expanded(&lying, Compression::Lz4), Err(ExpandFault::Length(0x7fff_ffff)));
+        assert_eq!(expanded(&[1, 0], Compression::Lz4), Err(ExpandFault::Length(0)));
         let large = vec![0; 65537];
-        assert_eq!(
-            expanded(&lz4(&large, 0), Compression::Lz4),
-            Err(ExpandFault::Stream)
-        );
+        assert_eq!(expanded(&lz4(&large, 0), Compression::Lz4), Err(ExpandFault::Stream));
         let zlib = miniz_oxide::deflate::compress_to_vec_zlib(&large, 6);
         assert_eq!(expanded(&zlib, Compression::Zlib), Err(ExpandFault::Stream));
-        assert_eq!(
-            expanded(&[0xff; 64], Compression::Zlib),
-            Err(ExpandFault::Stream)
-        );
+        assert_eq!(expanded(&[0xff; 64], Compression::Zlib), Err(ExpandFault::Stream));
         let cut = &miniz_oxide::deflate::compress_to_vec_zlib(b"cut off", 6)[..6];
         assert_eq!(expanded(cut, Compression::Zlib), Err(ExpandFault::Stream));
     }

@@ -37,11 +37,7 @@ impl DirentHeader {
             return Err(DirentFault::NameLength(name_len));
         }
         let kind = ObjectKind::from_code(kind).ok_or(DirentFault::Kind(kind))?;
-        Ok(Self {
-            target: Inum(u64::from_le_bytes(target)),
-            name_len: len,
-            kind,
-        })
+        Ok(Self { target: Inum(u64::from_le_bytes(target)), name_len: len, kind })
     }
 
     /// The name, out of the blockref or out of `block` where it has one.
@@ -55,9 +51,7 @@ impl DirentHeader {
     ) -> Result<&'a [u8], DirentFault> {
         let field = block.map_or(&blockref.raw().check[..], |block| &block[..]);
         // parse() compared the length with the smaller of the two
-        let name = field
-            .get(..self.name_len)
-            .ok_or(DirentFault::NameLength(0))?;
+        let name = field.get(..self.name_len).ok_or(DirentFault::NameLength(0))?;
         if !is_legal_name(name) {
             return Err(DirentFault::IllegalName);
         }
@@ -99,10 +93,7 @@ mod tests {
     fn the_sample_of_the_specification() {
         let blockref = entry(b"b1", 2, 0x9430_a888_3cb8_8001);
         let header = DirentHeader::parse(&blockref).unwrap();
-        assert_eq!(
-            (header.target, header.kind),
-            (Inum(0x400), ObjectKind::Regular)
-        );
+        assert_eq!((header.target, header.kind), (Inum(0x400), ObjectKind::Regular));
         assert_eq!(header.name(&blockref, None).unwrap(), b"b1");
     }
 

@@ -45,12 +45,7 @@ mod tests {
             (&[b'a'; 255], 0xf0a0_23de_d37e_8000),
         ];
         for (name, hash) in vectors {
-            assert_eq!(
-                dirhash(name),
-                *hash,
-                "{}",
-                alloc::string::String::from_utf8_lossy(name)
-            );
+            assert_eq!(dirhash(name), *hash, "{}", alloc::string::String::from_utf8_lossy(name));
         }
     }
 }

@@ -28,18 +28,13 @@ pub enum ChunkState {
 /// The segments of a leaf; `None` unless `bytes` are a whole freemap block.
 #[must_use]
 pub fn segments(bytes: &[u8]) -> Option<&[RawSegment]> {
-    <[RawSegment]>::ref_from_bytes(bytes)
-        .ok()
-        .filter(|segments| segments.len() == LEAF_SEGMENTS)
+    <[RawSegment]>::ref_from_bytes(bytes).ok().filter(|segments| segments.len() == LEAF_SEGMENTS)
 }
 
 /// State of chunk `index` (0 to 255) of a segment.
 #[must_use]
 pub fn chunk_state(segment: &RawSegment, index: usize) -> ChunkState {
-    let word = segment
-        .bitmap
-        .get(index / 32)
-        .map_or(u64::MAX, |word| word.get());
+    let word = segment.bitmap.get(index / 32).map_or(u64::MAX, |word| word.get());
     match word >> (2 * (index % 32)) & 3 {
         0 => ChunkState::Free,
         1 => ChunkState::Reserved,
@@ -53,11 +48,7 @@ pub fn chunk_state(segment: &RawSegment, index: usize) -> ChunkState {
 #[must_use]
 pub const fn block_offset(key: u64, level: u8, set: u64) -> u64 {
     let size_bits = 22 + 8 * level as u32;
-    let base = if size_bits >= 64 {
-        0
-    } else {
-        key >> size_bits << size_bits
-    };
+    let base = if size_bits >= 64 { 0 } else { key >> size_bits << size_bits };
     base + (1 + 5 * set + (level as u64 - 1)) * 0x10000
 }
 
@@ -100,10 +91,6 @@ mod tests {
                 ChunkState::Allocated
             ]
         );
-        assert_eq!(
-            chunk_state(&segment, 9999),
-            ChunkState::Allocated,
-            "no chunk is never free"
-        );
+        assert_eq!(chunk_state(&segment, 9999), ChunkState::Allocated, "no chunk is never free");
     }
 }

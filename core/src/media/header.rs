@@ -54,12 +54,7 @@ pub struct VolumeHeader {
 
 impl core::fmt::Debug for VolumeHeader {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "VolumeHeader(volume {}, tid {})",
-            self.volume_id(),
-            self.mirror_tid().0
-        )
+        write!(f, "VolumeHeader(volume {}, tid {})", self.volume_id(), self.mirror_tid().0)
     }
 }
 
@@ -88,10 +83,7 @@ impl VolumeHeader {
             return Err(HeaderFault::Type(Uuid(raw.fstype)));
         }
         let raw = RawVolumeHeader::read_from_bytes(bytes).map_err(|_| HeaderFault::Length)?;
-        let header = Self {
-            raw: Box::new(raw),
-            version,
-        };
+        let header = Self { raw: Box::new(raw), version };
         header.check_geometry()?;
         Ok(header)
     }
@@ -240,11 +232,7 @@ impl VolumeHeader {
         let start = self.volume_start(self.volume_id());
         let end = start.and_then(|start| start.0.checked_add(self.volume_size()));
         let fits = total <= i64::MAX.cast_unsigned() && end.is_some_and(|end| end <= total);
-        if sane && fits && self.volume_size() > 0 {
-            Ok(())
-        } else {
-            Err(HeaderFault::Geometry)
-        }
+        if sane && fits && self.volume_size() > 0 { Ok(()) } else { Err(HeaderFault::Geometry) }
     }
 }
 

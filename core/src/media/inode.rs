@@ -86,13 +86,7 @@ pub struct Inode<'a> {
 
 impl core::fmt::Debug for Inode<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "Inode({}, {:?}, {} bytes)",
-            self.inum().0,
-            self.kind,
-            self.size()
-        )
+        write!(f, "Inode({}, {:?}, {} bytes)", self.inum().0, self.kind, self.size())
     }
 }
 
@@ -248,11 +242,7 @@ impl<'a> Inode<'a> {
     /// Label of a PFS root: up to the first NUL.
     #[must_use]
     pub fn label(&self) -> &'a [u8] {
-        self.raw
-            .filename
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or_default()
+        self.raw.filename.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
     /// What kind of PFS a PFS root is of.
@@ -361,10 +351,7 @@ mod tests {
     #[test]
     fn direct_data_ends_with_the_size() {
         let raw = file();
-        assert_eq!(
-            Inode::parse(raw.as_bytes()).unwrap().direct_data(),
-            Some(&b"hello"[..])
-        );
+        assert_eq!(Inode::parse(raw.as_bytes()).unwrap().direct_data(), Some(&b"hello"[..]));
     }
 
     #[test]
@@ -387,10 +374,7 @@ mod tests {
             raw.size.set(huge);
         });
         assert_eq!(refused, InodeFault::Size(huge));
-        assert_eq!(
-            fault(|raw| raw.name_len.set(257)),
-            InodeFault::NameLength(257)
-        );
+        assert_eq!(fault(|raw| raw.name_len.set(257)), InodeFault::NameLength(257));
         assert_eq!(Inode::parse(&[0; 512]).unwrap_err(), InodeFault::Length);
     }
 }

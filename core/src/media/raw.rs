@@ -13,10 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
     FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Debug,
 )]
 #[repr(C)]
-#[allow(
-    missing_docs,
-    reason = "the fields are described where they are parsed"
-)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
 pub struct RawBlockref {
     pub kind: u8,
     pub methods: u8,
@@ -51,14 +48,8 @@ const _: () = {
 /// The volume header, 64 KiB (media format 1.4). Keep it in a `Box`.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone)]
 #[repr(C)]
-#[allow(
-    missing_docs,
-    reason = "the fields are described where they are parsed"
-)]
-#[allow(
-    missing_debug_implementations,
-    reason = "nobody prints that many bytes"
-)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
+#[allow(missing_debug_implementations, reason = "nobody prints that many bytes")]
 pub struct RawVolumeHeader {
     pub magic: U64,
     pub boot_beg: U64,
@@ -122,14 +113,8 @@ const _: () = {
 /// An inode, 1 KiB (media format 5).
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone)]
 #[repr(C)]
-#[allow(
-    missing_docs,
-    reason = "the fields are described where they are parsed"
-)]
-#[allow(
-    missing_debug_implementations,
-    reason = "nobody prints that many bytes"
-)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
+#[allow(missing_debug_implementations, reason = "nobody prints that many bytes")]
 pub struct RawInode {
     pub version: U16,
     pub reserved_02: u8,
@@ -199,10 +184,7 @@ const _: () = {
 /// One 4 MiB segment of a freemap leaf, 128 bytes (media format 8.4).
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
 #[repr(C)]
-#[allow(
-    missing_docs,
-    reason = "the fields are described where they are parsed"
-)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
 pub struct RawSegment {
     pub linear: U32,
     pub class: U16,

@@ -322,11 +322,7 @@ const fn damage_code(error: &Error) -> &'static str {
 impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Header {
-                device,
-                slot,
-                fault,
-            } => {
+            Self::Header { device, slot, fault } => {
                 write!(f, "volume header {slot} of {device}: {fault}")
             }
             Self::Truncated { device, size, need } => {
@@ -351,11 +347,7 @@ impl fmt::Display for FindingKind {
             Self::RootFlag => f.write_str("blockref and inode differ on being the root of a PFS"),
             Self::RootNumber(inum) => write!(f, "root of a PFS says that it is {inum}"),
             Self::NumberNotReserved { next } => {
-                write!(
-                    f,
-                    "its number would be given again: the PFS goes on with {}",
-                    next.0
-                )
+                write!(f, "its number would be given again: the PFS goes on with {}", next.0)
             }
             Self::DuplicateName => f.write_str("the same name twice in a directory"),
             Self::WrongKind => f.write_str("the directory entry says another kind"),
@@ -365,11 +357,7 @@ impl fmt::Display for FindingKind {
             Self::Dangling => f.write_str("is named by a directory but does not exist"),
             Self::DirectoryLoop => f.write_str("directory with several names, or below itself"),
             Self::Parent { stored, found } => {
-                write!(
-                    f,
-                    "says that it is in directory {}, found in {}",
-                    stored.0, found.0
-                )
+                write!(f, "says that it is in directory {}, found in {}", stored.0, found.0)
             }
             Self::Overlap => f.write_str("shares bytes with another block"),
             Self::NotAllocated { start, len } => {
@@ -379,19 +367,11 @@ impl fmt::Display for FindingKind {
                 write!(f, "{len} bytes in use at {start} are staged for freeing")
             }
             Self::ReservedFree { segment } => {
-                write!(
-                    f,
-                    "reserved space in the segment at {segment} is not marked allocated"
-                )
+                write!(f, "reserved space in the segment at {segment} is not marked allocated")
             }
-            Self::SegmentAvail {
-                segment,
-                stored,
-                counted,
-            } => write!(
-                f,
-                "the segment at {segment} says {stored} bytes free, its bitmap {counted}"
-            ),
+            Self::SegmentAvail { segment, stored, counted } => {
+                write!(f, "the segment at {segment} says {stored} bytes free, its bitmap {counted}")
+            }
             Self::SegmentLinear { segment, stored } => {
                 write!(
                     f,
@@ -403,10 +383,9 @@ impl fmt::Display for FindingKind {
                 "{bytes} bytes are marked as used and nothing refers to them; a bulk free returns \
                  them"
             ),
-            Self::AllocatorFree { stored, counted } => write!(
-                f,
-                "the volume header says {stored} bytes free, the freemap {counted}"
-            ),
+            Self::AllocatorFree { stored, counted } => {
+                write!(f, "the volume header says {stored} bytes free, the freemap {counted}")
+            }
             Self::NotChecked(Unchecked::Overlaps) => {
                 f.write_str("too large to look for overlapping blocks everywhere")
             }

@@ -1,11 +1,21 @@
 //! The freemap against the tree, in both directions (media format 8).
 
-use super::finding::FindingKind;
+use alloc::vec::Vec;
+
+use super::check::{Check, Owner, Role, Stage, Task};
+use super::finding::{FindingKind, Unchecked};
 use super::space::Space;
-use crate::media::freemap::{ChunkState, SEGMENT_CHUNKS, chunk_state};
-use crate::media::raw::RawSegment;
+use crate::engine::Block;
+use crate::error::{BlockKind, Damage, DamageKind, Place};
+use crate::media::blockref::{Blockref, slots, span_last};
+use crate::media::check::CheckMethod;
+use crate::media::freemap::{
+    ChunkState, SEGMENT_CHUNKS, block_offset, chunk_state, level, segments,
+};
+use crate::media::raw::{RawBlockref, RawSegment};
 use crate::media::{CHUNK_LEN, SEGMENT_LEN, ZONE_LEN};
-use crate::units::MediaOffset;
+use crate::tree::Holder;
+use crate::units::{Inum, MediaOffset};
 
 /// What the leaves add up to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,9 +61,7 @@ pub(super) fn compare(
         if reserved.contains(start) {
             let marked = segment.is_none_or(|s| s.bitmap.iter().all(|word| word.get() == u64::MAX));
             if !marked {
-                report(FindingKind::ReservedFree {
-                    segment: MediaOffset(start),
-                });
+                report(FindingKind::ReservedFree { segment: MediaOffset(start) });
             }
             continue;
         }
@@ -88,26 +96,15 @@ fn check_counts(
     let (stored, counted) = (segment.avail.get(), free_chunks * CHUNK_LEN as u32);
     if stored != counted {
         let segment = MediaOffset(start);
-        report(FindingKind::SegmentAvail {
-            segment,
-            stored,
-            counted,
-        });
+        report(FindingKind::SegmentAvail { segment, stored, counted });
     }
     let linear = segment.linear.get();
     // The place is a promise that the rest of its chunk is unused (media format 9.5).
     let place = start + u64::from(linear);
     let promised = place..place.next_multiple_of(CHUNK_LEN);
     let illegal = u64::from(linear) > SEGMENT_LEN || !linear.is_multiple_of(1024);
-    if illegal
-        || promised
-            .step_by(1024)
-            .any(|offset| space.is_grain_used(offset))
-    {
-        report(FindingKind::SegmentLinear {
-            segment: MediaOffset(start),
-            stored: linear,
-        });
+    if illegal || promised.step_by(1024).any(|offset| space.is_grain_used(offset)) {
+        report(FindingKind::SegmentLinear { segment: MediaOffset(start), stored: linear });
     }
 }
 
@@ -138,10 +135,134 @@ impl Stretch {
                 _ => FindingKind::PossiblyFree { start, len },
             });
         }
-        *stretch = wrong.map(|(start, state)| Self {
-            start,
-            end: start + CHUNK_LEN,
-            state,
-        });
+        *stretch = wrong.map(|(start, state)| Self { start, end: start + CHUNK_LEN, state });
     }
+}
+
+impl Check {
+    pub(super) fn begin_freemap(&mut self) {
+        self.stage = Stage::Freemap;
+        let table = self.header.freemap_table;
+        self.freemap_table(&table, None, 0, u64::MAX);
+    }
+
+    pub(super) fn freemap_table(
+        &mut self,
+        table: &[RawBlockref],
+        below: Option<u8>,
+        low: u64,
+        high: u64,
+    ) {
+        let mut previous_last = None;
+        for raw in table.iter().filter(|raw| raw.kind != 0) {
+            let owner = Owner { holder: Holder::Freemap, inum: Inum(0), size: 0 };
+            match freemap_entry(raw, below, low, high, previous_last) {
+                Ok(blockref) => {
+                    let role = match blockref.kind() {
+                        BlockKind::FreemapLeaf => Role::FreemapLeaf,
+                        _ => Role::FreemapNode,
+                    };
+                    self.freemap_slot(&blockref);
+                    self.push(blockref, role, None, owner);
+                }
+                Err(damage) => {
+                    let kind = FindingKind::FreemapDamaged(damage.into());
+                    self.report(kind, Some(damage.place), None);
+                    self.is_freemap_part = true;
+                    self.leaves.insert(raw.key.get() / ZONE_LEN);
+                }
+            }
+            previous_last = Some(span_last(raw.key.get(), raw.key_bits));
+        }
+    }
+
+    pub(super) fn freemap_slot(&mut self, blockref: &Blockref) {
+        let Some(location) = blockref.location() else {
+            return;
+        };
+        let level = level(blockref.key_bits()).unwrap_or(1);
+        let at_home =
+            (0..8).any(|set| location.offset.0 == block_offset(blockref.key(), level, set));
+        if !at_home || blockref.check_method() != CheckMethod::Freemap {
+            self.report(FindingKind::FreemapSlot, Some(blockref.place()), None);
+        }
+    }
+
+    pub(super) fn freemap_node(&mut self, task: &Task, block: &Block) {
+        let bits = task.blockref.key_bits();
+        let (low, high) = (task.blockref.key(), task.blockref.last_key());
+        self.freemap_table(slots(block), Some(bits), low, high);
+    }
+
+    pub(super) fn freemap_leaf(&mut self, task: &Task, block: &Block) {
+        let zone = task.blockref.key() / ZONE_LEN;
+        self.leaves.insert(zone);
+        self.compare_zone(zone, segments(block));
+    }
+
+    pub(super) fn compare_zone(&mut self, zone: u64, leaf: Option<&[RawSegment]>) {
+        let mut found = Vec::new();
+        let Self { header, space, totals, .. } = self;
+        compare(zone, leaf, &header.reserved, space, totals, |kind| found.push(kind));
+        for kind in found {
+            self.report(kind, None, None);
+        }
+    }
+
+    pub(super) fn end_freemap(&mut self) {
+        // Zones in use without a leaf: all of it is free by the freemap.
+        let bare: Vec<u64> =
+            self.space.zones().filter(|zone| !self.leaves.contains(zone)).collect();
+        for zone in bare {
+            if zone * ZONE_LEN < self.header.total_size {
+                self.compare_zone(zone, None);
+            }
+        }
+        let in_use = (self.totals.allocated + self.totals.possibly_free) * CHUNK_LEN;
+        self.summary.allocated_bytes = self.totals.allocated * CHUNK_LEN;
+        self.summary.possibly_free_bytes = self.totals.possibly_free * CHUNK_LEN;
+        let unreferenced = self.totals.unreferenced * CHUNK_LEN;
+        // What could not be reached is not known to be unreferenced.
+        if unreferenced > 0 && self.summary.fatal == 0 {
+            self.summary.unreferenced_bytes = unreferenced;
+            self.report(FindingKind::Unreferenced { bytes: unreferenced }, None, None);
+        }
+        let stored = self.header.allocator_free;
+        let counted = self.header.allocator_size.saturating_sub(in_use);
+        if stored != counted && !self.is_freemap_part {
+            self.report(FindingKind::AllocatorFree { stored, counted }, None, None);
+        }
+        if self.space.is_coarse {
+            self.report(FindingKind::NotChecked(Unchecked::Overlaps), None, None);
+        }
+    }
+}
+
+/// Reads a slot of a freemap table below a node of `below` key bits, or of the header.
+fn freemap_entry(
+    raw: &RawBlockref,
+    below: Option<u8>,
+    low: u64,
+    high: u64,
+    previous_last: Option<u64>,
+) -> Result<Blockref, Damage> {
+    let key = raw.key.get();
+    let offset = raw.data_off.get() & !0x3f;
+    let kind = if raw.kind == 6 { BlockKind::FreemapLeaf } else { BlockKind::FreemapNode };
+    let place = Place { kind, offset: (offset != 0).then_some(MediaOffset(offset)), key };
+    let damage = |kind| Damage::new(place, kind);
+    let blockref = Blockref::parse(raw)
+        .map_err(|fault| damage(DamageKind::Blockref(fault)))?
+        .filter(|blockref| Holder::Freemap.allows(blockref.kind()))
+        .ok_or_else(|| damage(DamageKind::NotAllowed))?;
+    if below.is_some_and(|bits| blockref.key_bits() >= bits) {
+        return Err(damage(DamageKind::Nesting));
+    }
+    if previous_last.is_some_and(|previous| key <= previous) {
+        return Err(damage(DamageKind::KeyOrder));
+    }
+    if key < low || blockref.last_key() > high {
+        return Err(damage(DamageKind::KeyRange { low, high }));
+    }
+    Ok(blockref)
 }

@@ -11,6 +11,8 @@ pub mod finding;
 mod freemap;
 mod names;
 mod space;
+mod sums;
+mod visit;
 
 pub use check::{Check, CheckOptions, Progress, Stage, Step, Summary};
 pub use finding::{Finding, FindingKind, Grade};

@@ -172,10 +172,7 @@ impl Names {
                 }
             } else if entry.nlinks != entry.names && is_whole {
                 let stored = u64::from(entry.nlinks);
-                report(FindingKind::Links {
-                    stored,
-                    counted: entry.names,
-                });
+                report(FindingKind::Links { stored, counted: entry.names });
             }
         }
         self.directory_findings(report);
@@ -200,11 +197,7 @@ impl Names {
                 path.push(at);
                 // until the path is told, who is on it counts as not rooted: a loop ends here
                 rooted.insert(at, false);
-                match self
-                    .directories
-                    .get(&at)
-                    .and_then(|directory| directory.found_in)
-                {
+                match self.directories.get(&at).and_then(|directory| directory.found_in) {
                     Some(parent) => at = parent,
                     // outside of this window, or without name, which is told elsewhere
                     None => break true,
@@ -219,10 +212,7 @@ impl Names {
             }
         }
         if self.is_incomplete {
-            report(
-                Inum::ROOT,
-                FindingKind::NotChecked(Unchecked::DirectoryTree),
-            );
+            report(Inum::ROOT, FindingKind::NotChecked(Unchecked::DirectoryTree));
         }
     }
 }
@@ -274,10 +264,7 @@ mod tests {
         names.name(1024, 0x12_3456, ObjectKind::Regular);
         names.inode(1030, ObjectKind::Regular, 1, Inum::ROOT);
         names.inode(1031, ObjectKind::Regular, 0, Inum::ROOT);
-        let links = FindingKind::Links {
-            stored: 2,
-            counted: 3,
-        };
+        let links = FindingKind::Links { stored: 2, counted: 3 };
         assert_eq!(
             found(&names),
             [
@@ -305,10 +292,7 @@ mod tests {
     fn a_directory_within_itself_has_two_names() {
         let mut names = tree();
         names.name(1024, 1024, ObjectKind::Directory);
-        let kinds: Vec<_> = found(&names)
-            .into_iter()
-            .map(|(_, kind)| kind.code())
-            .collect();
+        let kinds: Vec<_> = found(&names).into_iter().map(|(_, kind)| kind.code()).collect();
         assert!(kinds.contains(&"dir-loop"), "{kinds:?}");
     }
 }

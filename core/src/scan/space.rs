@@ -25,17 +25,12 @@ impl Bits {
     }
 
     fn get(&self, bit: u64) -> bool {
-        let word = usize::try_from(bit / 64)
-            .ok()
-            .and_then(|index| self.0.get(index));
+        let word = usize::try_from(bit / 64).ok().and_then(|index| self.0.get(index));
         word.is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 
     fn set(&mut self, bit: u64) {
-        if let Some(word) = usize::try_from(bit / 64)
-            .ok()
-            .and_then(|at| self.0.get_mut(at))
-        {
+        if let Some(word) = usize::try_from(bit / 64).ok().and_then(|at| self.0.get_mut(at)) {
             *word |= 1 << (bit % 64);
         }
     }
@@ -94,10 +89,7 @@ impl Space {
                 (Bits::new(ZONE_GRAINS), Bits::new(ZONE_GRAINS))
             });
             self.is_coarse |= grains.is_none();
-            Zone {
-                chunks: Bits::new(ZONE_CHUNKS),
-                grains,
-            }
+            Zone { chunks: Bits::new(ZONE_CHUNKS), grains }
         });
         let within = offset % ZONE_LEN;
         let last = within + location.len() as u64 - 1;
@@ -114,11 +106,7 @@ impl Space {
                     let overlaps = (first..=last).any(|grain| covered.get(grain));
                     starts.set(first);
                     (first..=last).for_each(|grain| covered.set(grain));
-                    if overlaps {
-                        Marked::Overlaps
-                    } else {
-                        Marked::New
-                    }
+                    if overlaps { Marked::Overlaps } else { Marked::New }
                 }
             }
         };
@@ -155,10 +143,7 @@ mod tests {
     use crate::units::{MediaOffset, Radix};
 
     fn at(offset: u64, radix: u8) -> Location {
-        Location {
-            offset: MediaOffset(offset),
-            radix: Radix::new(radix).unwrap(),
-        }
+        Location { offset: MediaOffset(offset), radix: Radix::new(radix).unwrap() }
     }
 
     #[test]

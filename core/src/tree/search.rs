@@ -59,14 +59,7 @@ pub fn search(
     high: u64,
     limit: usize,
 ) -> Result<Vec<Found>, Stop> {
-    let mut search = Search {
-        view,
-        low,
-        high,
-        limit,
-        found: Vec::new(),
-        missing: 0,
-    };
+    let mut search = Search { view, low, high, limit, found: Vec::new(), missing: 0 };
     search.descend(table);
     if search.missing > 0 {
         search.view.settle()?;

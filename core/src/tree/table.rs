@@ -56,15 +56,7 @@ impl Table {
     #[must_use]
     pub const fn of_inode(block: Block, place: Place, holder: Holder) -> Self {
         let region = CONTENT_START..INODE_LEN;
-        Self {
-            block,
-            region,
-            holder,
-            place,
-            low: 0,
-            high: u64::MAX,
-            key_bits: 64,
-        }
+        Self { block, region, holder, place, low: 0, high: u64::MAX, key_bits: 64 }
     }
 
     /// The table in the indirect block (or freemap node) that `blockref`, found in `self`, refers
@@ -163,10 +155,7 @@ impl Table {
             return damage(DamageKind::KeyOrder);
         }
         if key < self.low || span_last(key, raw.key_bits) > self.high {
-            return damage(DamageKind::KeyRange {
-                low: self.low,
-                high: self.high,
-            });
+            return damage(DamageKind::KeyRange { low: self.low, high: self.high });
         }
         Ok(())
     }
@@ -184,9 +173,5 @@ fn raw_place(raw: &RawBlockref) -> Place {
         _ => BlockKind::Data,
     };
     let offset = raw.data_off.get() & !0x3f;
-    Place {
-        kind,
-        offset: (offset != 0).then_some(MediaOffset(offset)),
-        key: raw.key.get(),
-    }
+    Place { kind, offset: (offset != 0).then_some(MediaOffset(offset)), key: raw.key.get() }
 }

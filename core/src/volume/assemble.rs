@@ -40,12 +40,7 @@ pub fn header_reads(device_sizes: &[u64]) -> Result<Vec<HeaderRead>, Refusal> {
         }
         reads.extend((0..4_u8).filter_map(|slot| {
             let offset = VolumeHeader::slot_offset(u64::from(slot), size)?;
-            Some(HeaderRead {
-                device,
-                slot,
-                offset,
-                len: HEADER_LEN,
-            })
+            Some(HeaderRead { device, slot, offset, len: HEADER_LEN })
         }));
     }
     Ok(reads)
@@ -119,23 +114,13 @@ impl Volume {
         for (index, &device_size) in (0_u8..).zip(device_sizes) {
             let device = DeviceIndex(index);
             let (slot, header) = choose(device, &candidates, options.slot)?;
-            chosen.push(Chosen {
-                device,
-                device_size,
-                slot,
-                header,
-            });
+            chosen.push(Chosen { device, device_size, slot, header });
         }
         let pieces = fit_together(&mut chosen)?;
         if !options.allow_truncated
             && let Some(piece) = pieces.iter().find(|piece| piece.size > piece.device_size)
         {
-            let Piece {
-                device,
-                device_size: size,
-                size: need,
-                ..
-            } = *piece;
+            let Piece { device, device_size: size, size: need, .. } = *piece;
             return Err(Refusal::Truncated { device, size, need });
         }
         let slots = candidates
@@ -143,11 +128,7 @@ impl Volume {
             .map(|candidate| HeaderSlot {
                 device: candidate.device,
                 slot: candidate.slot,
-                state: candidate
-                    .header
-                    .as_ref()
-                    .map(VolumeHeader::mirror_tid)
-                    .map_err(|e| *e),
+                state: candidate.header.as_ref().map(VolumeHeader::mirror_tid).map_err(|e| *e),
                 is_chosen: chosen
                     .iter()
                     .any(|one| one.device == candidate.device && one.slot == candidate.slot),
@@ -155,13 +136,7 @@ impl Volume {
             .collect();
         let root = chosen.swap_remove(0);
         let super_root = find_super_root(&root.header)?;
-        Ok(Self {
-            header: root.header,
-            pieces,
-            slots,
-            super_root,
-            checks: options.checks,
-        })
+        Ok(Self { header: root.header, pieces, slots, super_root, checks: options.checks })
     }
 
     /// The header in use.
@@ -221,11 +196,7 @@ impl Volume {
     /// How a message names the header itself.
     #[must_use]
     pub const fn place() -> Place {
-        Place {
-            kind: BlockKind::Volume,
-            offset: None,
-            key: 0,
-        }
+        Place { kind: BlockKind::Volume, offset: None, key: 0 }
     }
 }
 
@@ -263,11 +234,7 @@ fn choose(
     candidates: &[Candidate],
     slot: Option<u8>,
 ) -> Result<(u8, VolumeHeader), Refusal> {
-    let mine = || {
-        candidates
-            .iter()
-            .filter(|candidate| candidate.device == device)
-    };
+    let mine = || candidates.iter().filter(|candidate| candidate.device == device);
     // A header that is whole but beyond us may be the newest: the older state that we could read
     // is not what the volume holds.
     let beyond = mine().find_map(|candidate| match candidate.header {
@@ -287,10 +254,7 @@ fn choose(
     }
     match best {
         Some((slot, header)) => Ok((slot, header.clone())),
-        None => Err(no_header(
-            device,
-            mine().filter_map(|c| c.header.as_ref().err().copied()),
-        )),
+        None => Err(no_header(device, mine().filter_map(|c| c.header.as_ref().err().copied()))),
     }
 }
 
@@ -312,39 +276,23 @@ fn no_header(device: DeviceIndex, faults: impl Iterator<Item = HeaderFault>) -> 
 /// Sorts the volumes by number and checks that they are all of one file system.
 fn fit_together(chosen: &mut [Chosen]) -> Result<Vec<Piece>, Refusal> {
     if let [first, rest @ ..] = &chosen[..]
-        && let Some(other) = rest
-            .iter()
-            .find(|one| one.header.fsid() != first.header.fsid())
+        && let Some(other) = rest.iter().find(|one| one.header.fsid() != first.header.fsid())
     {
-        return Err(Refusal::Mixed {
-            device: other.device,
-        });
+        return Err(Refusal::Mixed { device: other.device });
     }
     chosen.sort_by_key(|one| (one.header.volume_id(), one.device));
-    if let Some(pair) = chosen
-        .windows(2)
-        .find(|pair| pair[0].header.volume_id() == pair[1].header.volume_id())
+    if let Some(pair) =
+        chosen.windows(2).find(|pair| pair[0].header.volume_id() == pair[1].header.volume_id())
     {
         let volume = pair[1].header.volume_id();
-        return Err(Refusal::SameVolume {
-            device: pair[1].device,
-            volume,
-        });
+        return Err(Refusal::SameVolume { device: pair[1].device, volume });
     }
     // Ids are below the count in each header, so the first gap is the first missing volume.
-    let need = chosen
-        .iter()
-        .map(|one| one.header.volume_count())
-        .max()
-        .unwrap_or(1);
+    let need = chosen.iter().map(|one| one.header.volume_count()).max().unwrap_or(1);
     let gap = (0..need).find(|id| chosen.iter().all(|one| one.header.volume_id() != *id));
     if let Some(missing) = gap {
         let given = u8::try_from(chosen.len()).unwrap_or(u8::MAX);
-        return Err(Refusal::MissingVolumes {
-            need,
-            given,
-            missing,
-        });
+        return Err(Refusal::MissingVolumes { need, given, missing });
     }
     let mut end = 0;
     let root = &chosen[0].header;
@@ -372,9 +320,7 @@ fn fit_together(chosen: &mut [Chosen]) -> Result<Vec<Piece>, Refusal> {
     if end == root.total_size() {
         Ok(pieces)
     } else {
-        Err(Refusal::Geometry {
-            device: chosen[0].device,
-        })
+        Err(Refusal::Geometry { device: chosen[0].device })
     }
 }
 

@@ -1,0 +1,81 @@
+//! From an inode number back to a path, for messages about damage.
+
+use alloc::vec::Vec;
+
+use super::attributes::Attributes;
+use super::node::Node;
+use super::pfs::Pfs;
+use crate::engine::{Operation, Stop, View, Want};
+use crate::error::Error;
+use crate::media::dirent::DirentHeader;
+use crate::media::dirhash::NAME_BIT;
+use crate::tree::{Found, search};
+use crate::units::Inum;
+
+/// Directories that a path is followed up through; deeper ones have no message worth reading.
+const DEPTH_MAX: usize = 4096;
+/// Entries that are looked at in one go.
+const BATCH: usize = 512;
+
+/// Finds one path of an inode, by its own word on its parent.
+///
+/// Goes through whole directories: for messages, not for work. Damage on the way is stepped over,
+/// and ends in [`Error::NoEntry`] where it hides the name.
+#[derive(Clone, Copy, Debug)]
+pub struct PathOf {
+    /// The tree.
+    pub pfs: Pfs,
+    /// The inode.
+    pub inum: Inum,
+}
+
+impl Operation for PathOf {
+    type Output = Vec<u8>;
+
+    fn gather(&self, view: &mut View<'_>) -> Result<Vec<u8>, Stop> {
+        let mut names = Vec::new();
+        let mut inum = self.inum;
+        while inum != Inum::ROOT {
+            if names.len() >= DEPTH_MAX {
+                return Err(Error::NoEntry.into());
+            }
+            let parent = Attributes::of(&Node::find(view, &self.pfs, inum)?).parent;
+            names.push(self.name_in(view, parent, inum)?);
+            inum = parent;
+        }
+        if names.is_empty() {
+            return Ok(b"/".to_vec());
+        }
+        Ok(names.iter().rev().flat_map(|name| b"/".iter().chain(name)).copied().collect())
+    }
+}
+
+impl PathOf {
+    fn name_in(&self, view: &mut View<'_>, parent: Inum, inum: Inum) -> Result<Vec<u8>, Stop> {
+        let directory = Node::find_directory(view, &self.pfs, parent)?;
+        let table = directory.table(&self.pfs)?;
+        let mut low = Some(NAME_BIT);
+        while let Some(from) = low {
+            let found = search(view, &table, from, u64::MAX, BATCH)?;
+            low = (found.len() == BATCH)
+                .then(|| found.last().and_then(|last| last.last_key().checked_add(1)))
+                .flatten();
+            for found in &found {
+                let Found::Leaf(blockref) = found else {
+                    continue;
+                };
+                let Ok(header) = DirentHeader::parse(blockref) else {
+                    continue;
+                };
+                if header.target != inum {
+                    continue;
+                }
+                let block = Want::of(blockref).map(|want| view.block(&want)).transpose()?;
+                if let Ok(name) = header.name(blockref, block.as_deref()) {
+                    return Ok(name.to_vec());
+                }
+            }
+        }
+        Err(Error::NoEntry.into())
+    }
+}
