@@ -449,9 +449,9 @@ print(json.dumps({i.filename: z.read(i).decode("latin-1") for i in z.infolist()}
         await press('Escape');
         await page.locator('#show-check').click();
         await page.locator('#check-start').click();
-        await page.getByText('block 200 has').waitFor();
+        await page.locator('#check-findings').getByText('block 200 has').waitFor();
         await press('Escape');
-        await page.getByText('Cancelled before').waitFor();
+        await page.locator('#check-text').getByText('Cancelled before').waitFor();
         await look('check');
         await press('Escape');
         if (size === 'phone') {

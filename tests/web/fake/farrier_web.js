@@ -153,6 +153,8 @@ export class Volume {
       blocks += 10;
       const fresh = blocks % 100 === 0 ? [{ grade: 'fatal', code: 'check-data', message: `block ${blocks} has the wrong check code`, pfs: 'DATA', ino: 7, path: '/big.bin' }] : [];
       await onProgress({ ...totals(), fresh });
+      // As the real one: never more often than a page can draw.
+      await new Promise((resolve) => setTimeout(resolve, 10));
     }
     return { ...totals(), fresh: [], stopped: true };
   }
