@@ -16,6 +16,7 @@ use std::io;
 
 use farrier_core::fs;
 use farrier_core::media::inode::ObjectKind;
+use farrier_core::scan::{Grade, Summary};
 use farrier_core::units::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ pub enum Report {
     /// One finding of the checker (`check`).
     Finding(Finding),
     /// What the checker went through (`check`).
-    Checked(Checked),
+    Checked(Summary),
     /// Something that could not be told; it also stands on the standard error.
     Fault(Fault),
     /// The last frame.
@@ -209,38 +210,19 @@ pub const fn microseconds(time: WallTime) -> i64 {
     time.0.cast_signed()
 }
 
-/// How bad a finding of the checker is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Grade {
-    /// Worth knowing; nothing is wrong with what is stored.
-    Notice,
-    /// Wrong, and a repair loses nothing.
-    Repairable,
-    /// Something is lost or unreadable.
-    Damage,
-}
-
 /// One finding of the checker.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Finding {
     /// How bad it is.
     pub grade: Grade,
-    /// What it is, in a sentence.
+    /// A word that stays the same while texts change.
+    pub code: String,
+    /// What and where, in a sentence.
     pub text: String,
-}
-
-/// What the checker went through.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Checked {
-    /// Blocks that were read and verified.
-    pub block_count: u64,
-    /// Their bytes on media.
-    pub bytes: u64,
-    /// Inodes among them.
-    pub inode_count: u64,
-    /// Findings of all grades.
-    pub finding_count: u64,
+    /// Label of the PFS that it is in.
+    pub pfs: Option<Name>,
+    /// The inode that it concerns, within that PFS.
+    pub inum: Option<u64>,
 }
 
 /// Something that a run could not do or could not tell.

@@ -46,6 +46,8 @@ fn the_bytes_of_version_1() {
         &[2, 0, 0, 0, 7, 0],
     ];
     assert_eq!(frames(&[HEAD, entry(), END]), expected.concat());
+    let checked = frames(&[Report::Checked(Summary::default())]);
+    assert_eq!(checked, [11, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
