@@ -21,35 +21,21 @@ pub(crate) fn prove(workspace: &Workspace, toolchain: &WasmToolchain) -> Outcome
     for features in FEATURE_SETS {
         println!(
             "farrier-core with features: {}",
-            if features.is_empty() {
-                "none"
-            } else {
-                features
-            }
+            if features.is_empty() { "none" } else { features }
         );
         // Set for the target only: procedural macros and build scripts go on using the host's std.
         run(toolchain
             .cargo(workspace)
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "farrier-core",
-                "--lib",
-                "--target",
-                TARGET,
-            ])
+            .args(["build", "--quiet", "--package", "farrier-core", "--lib"])
+            .args(["--target", TARGET, "--profile", "wasm"])
             .args(["--no-default-features", "--features", features])
-            .env("CARGO_TARGET_DIR", &folder)
+            .env("CARGO_TARGET_DIR", &workspace.target)
             .env(
                 "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
                 format!("--sysroot={}", sysroot.display()),
             ))?;
     }
-    println!(
-        "farrier-core builds where only {} exist",
-        LIBRARIES.join(", ")
-    );
+    println!("farrier-core builds where only {} exist", LIBRARIES.join(", "));
     Ok(())
 }
 
@@ -78,9 +64,7 @@ fn find_library(folder: &Path, name: &str) -> Outcome<PathBuf> {
         .map(|entry| entry.path())
         .find(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            let hash = file
-                .strip_prefix("lib")
-                .and_then(|rest| rest.strip_prefix(name));
+            let hash = file.strip_prefix("lib").and_then(|rest| rest.strip_prefix(name));
             hash.is_some_and(|hash| hash.starts_with('-') && hash.ends_with(".rlib"))
         })
         .ok_or_else(|| {
@@ -99,14 +83,7 @@ fn self_test(folder: &Path, sysroot: &Path, toolchain: &WasmToolchain) -> Outcom
         fs::write(&source, text).during(|| format!("write {}", source.display()))?;
         let output = toolchain
             .rustc()
-            .args([
-                "--edition",
-                "2024",
-                "--crate-type",
-                "lib",
-                "--emit",
-                "metadata",
-            ])
+            .args(["--edition", "2024", "--crate-type", "lib", "--emit", "metadata"])
             .args(["--target", TARGET, "--out-dir"])
             .arg(folder)
             .arg("--sysroot")
@@ -114,10 +91,7 @@ fn self_test(folder: &Path, sysroot: &Path, toolchain: &WasmToolchain) -> Outcom
             .arg(&source)
             .output()
             .during(|| "start the wasm toolchain's rustc".to_owned())?;
-        Ok((
-            output.status.success(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        ))
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
     };
     let (built, messages) = compile("without_std", WITHOUT_STD)?;
     if !built {
@@ -164,12 +138,7 @@ mod tests {
     fn a_library_is_found_by_its_whole_name() {
         let folder = std::env::temp_dir().join(format!("xtask-core-proof-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        for file in [
-            "libcore_simd-1.rlib",
-            "libcore-2.rmeta",
-            "libcore-3.rlib",
-            "notes",
-        ] {
+        for file in ["libcore_simd-1.rlib", "libcore-2.rmeta", "libcore-3.rlib", "notes"] {
             fs::write(folder.join(file), "").unwrap();
         }
         let found = find_library(&folder, "core");

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::failure::{During, Failure, Outcome};
 use crate::run::run;
@@ -44,10 +44,7 @@ pub(crate) fn show(workspace: &Workspace, route: Route, end: End, port: u16) -> 
     step(&format!("farrier info {shown_image}"));
     run(Command::new(&farrier).arg("info").arg(&image))?;
 
-    step(&format!(
-        "farrier mount {shown_image}@DATA {}",
-        workspace.shown(&mount_point)
-    ));
+    step(&format!("farrier mount {shown_image}@DATA {}", workspace.shown(&mount_point)));
     let mounted = Mounted::mount(&farrier, &image, &mount_point)?;
     run(Command::new("ls").arg("-l").arg(&mount_point))?;
 
@@ -68,14 +65,7 @@ fn step(what: &str) {
 fn build_farrier(workspace: &Workspace) -> Outcome<PathBuf> {
     run(workspace
         .cargo()
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "farrier",
-            "--bin",
-            "farrier",
-        ])
+        .args(["build", "--release", "--package", "farrier", "--bin", "farrier"])
         .env("CARGO_TARGET_DIR", &workspace.target))?;
     Ok(workspace.target.join("release/farrier"))
 }
@@ -86,8 +76,12 @@ fn unpack(workspace: &Workspace) -> Outcome<PathBuf> {
     let image = workspace.path("sample/small-files.img");
     let folder = workspace.path("sample");
     fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
+    if image.exists() {
+        // Not written over: a mount that somebody still uses may be reading it.
+        fs::remove_file(&image).during(|| format!("remove {}", image.display()))?;
+    }
     run(Command::new("zstd")
-        .args(["--decompress", "--sparse", "--force", "--quiet", "-o"])
+        .args(["--decompress", "--sparse", "--quiet", "-o"])
         .arg(&image)
         .arg(&packed))?;
     Ok(image)
@@ -107,18 +101,12 @@ fn wait_for_person(workspace: &Workspace, mount_point: &Path) {
 fn check_served(server: &Server, page: &Page) -> Outcome {
     for (path, file, kind) in [
         ("/", page.folder.join("index.html"), "text/html"),
-        (
-            "/farrier_web_bg.wasm",
-            page.module.clone(),
-            "application/wasm",
-        ),
+        ("/farrier_web_bg.wasm", page.module.clone(), "application/wasm"),
     ] {
         let (head, body) = server.fetch(path)?;
         let built = fs::read(&file).during(|| format!("read {}", file.display()))?;
         if body != built || !head.contains(&format!("Content-Type: {kind}")) {
-            return Err(Failure::new(format!(
-                "{path} is not served as it was built: {head}"
-            )));
+            return Err(Failure::new(format!("{path} is not served as it was built: {head}")));
         }
         println!("fetched {path}: {} bytes, {kind}", body.len());
     }
@@ -142,32 +130,11 @@ impl Mounted {
         volume.push("@DATA");
         let guard = Self::guard(farrier, mount_point)?;
         // From here on an early return unmounts.
-        let mounted = Self {
-            guard,
-            mount_point: mount_point.to_owned(),
-        };
-        let mut server = Command::new(farrier)
-            .arg("mount")
-            .arg(volume)
-            .arg(mount_point)
-            .stdin(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .during(|| "start farrier mount".to_owned())?;
-        let deadline = Instant::now() + MOUNT_PATIENCE;
-        while !is_mounted(mount_point)? {
-            // It may serve in the foreground, or go to the background and return.
-            if let Ok(Some(status)) = server.try_wait()
-                && !status.success()
-            {
-                return Err(Failure::new(format!("farrier mount failed ({status})")));
-            }
-            if Instant::now() > deadline {
-                return Err(Failure::new(
-                    "farrier mount did not mount within ten seconds",
-                ));
-            }
-            thread::sleep(Duration::from_millis(20));
+        let mounted = Self { guard, mount_point: mount_point.to_owned() };
+        // Returns when the mount answers; what serves it stays behind.
+        run(Command::new(farrier).args(["mount", "-o", "ro"]).arg(volume).arg(mount_point))?;
+        if !is_mounted(mount_point)? {
+            return Err(Failure::new("farrier mount returned, but nothing is mounted"));
         }
         Ok(mounted)
     }
@@ -188,7 +155,7 @@ impl Mounted {
         self.let_guard_work();
         if is_mounted(&self.mount_point)? {
             return Err(Failure::new(format!(
-                "{} is still in use: leave it, then run `farrier umount` on it",
+                "{} is still mounted: run `farrier umount` on it",
                 self.mount_point.display()
             )));
         }
@@ -212,7 +179,7 @@ impl Drop for Mounted {
 /// Unmounts what an earlier demo has left behind, if it has.
 fn release(farrier: &Path, mount_point: &Path) -> Outcome {
     if is_mounted(mount_point)? {
-        run(Command::new(farrier).arg("umount").arg(mount_point))?;
+        run(Command::new(farrier).args(["umount", "--lazy"]).arg(mount_point))?;
     }
     Ok(())
 }
@@ -236,10 +203,9 @@ fn mounts_at(table: &[u8], folder: &OsStr) -> bool {
         .any(|line| line.split(|byte| *byte == b' ').nth(1) == Some(&escaped[..]))
 }
 
-const MOUNT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// `$0` is the farrier command, `$1` the mount point. When nothing was mounted there is nothing to do.
-const GUARD: &str = r#"cat >/dev/null; if mountpoint -q "$1"; then "$0" umount "$1"; fi"#;
+/// `$0` is the farrier command, `$1` the mount point. When nothing was mounted there is nothing to
+/// do. Lazily: a shell that somebody has left standing there must not keep the demo alive.
+const GUARD: &str = r#"cat >/dev/null; if mountpoint -q "$1"; then "$0" umount --lazy "$1"; fi"#;
 
 #[cfg(test)]
 mod tests {
@@ -259,10 +225,7 @@ mod tests {
         // Nothing is mounted there, so the command it would call is not called.
         let folder = std::env::temp_dir();
         let guard = Mounted::guard(Path::new("/bin/false"), &folder.join("no-mount")).unwrap();
-        let mounted = Mounted {
-            guard,
-            mount_point: folder.join("no-mount"),
-        };
+        let mounted = Mounted { guard, mount_point: folder.join("no-mount") };
         assert!(mounted.unmount().is_ok());
     }
 }

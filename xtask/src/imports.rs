@@ -23,10 +23,7 @@ pub(crate) fn check(file: &Path, allowed: &[&str]) -> Outcome {
         .map_err(|fault| Failure::new(format!("{}: {fault}", file.display())))?;
     let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for import in &imports {
-        sources
-            .entry(&import.module)
-            .or_default()
-            .push(&import.name);
+        sources.entry(&import.module).or_default().push(&import.name);
     }
     println!("{}: {} imports", file.display(), imports.len());
     for (module, names) in &sources {
@@ -72,17 +69,10 @@ fn read_section(body: &[u8]) -> Result<Vec<Import>, Fault> {
     // No reservation: `count` is whatever the file says.
     let mut imports = Vec::new();
     for _ in 0..count {
-        imports.push(Import {
-            module: input.name()?,
-            name: input.name()?,
-        });
+        imports.push(Import { module: input.name()?, name: input.name()? });
         input.skip_description()?;
     }
-    if input.rest.is_empty() {
-        Ok(imports)
-    } else {
-        Err(Fault::Leftover)
-    }
+    if input.rest.is_empty() { Ok(imports) } else { Err(Fault::Leftover) }
 }
 
 struct Reader<'a> {
@@ -207,10 +197,7 @@ mod tests {
     }
 
     fn expected(module: &str, name: &str) -> Import {
-        Import {
-            module: module.into(),
-            name: name.into(),
-        }
+        Import { module: module.into(), name: name.into() }
     }
 
     #[test]
@@ -241,10 +228,7 @@ mod tests {
 
     #[test]
     fn a_module_without_imports_has_none() {
-        assert_eq!(
-            read_imports(&module(&[section(1, &[0]), section(3, &[0])])),
-            Ok(vec![])
-        );
+        assert_eq!(read_imports(&module(&[section(1, &[0]), section(3, &[0])])), Ok(vec![]));
         assert_eq!(read_imports(MAGIC), Ok(vec![]));
     }
 
@@ -268,10 +252,7 @@ mod tests {
         let with = |body: &[u8]| read_imports(&module(&[section(2, body)]));
         assert_eq!(read_imports(b"\0asm\x0d\0\x01\0"), Err(Fault::NotAModule));
         assert_eq!(with(&[0, 0]), Err(Fault::Leftover));
-        assert_eq!(
-            with(&[&[1][..], &import("m", "n", &[9])].concat()),
-            Err(Fault::UnknownKind(9))
-        );
+        assert_eq!(with(&[&[1][..], &import("m", "n", &[9])].concat()), Err(Fault::UnknownKind(9)));
         assert_eq!(with(&[1, 1, 0xff, 0]), Err(Fault::BadName));
         // A count that no file could hold ends at the end of the file.
         assert_eq!(with(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Err(Fault::CutOff));

@@ -61,20 +61,13 @@ fn perform(task: &str, mut arguments: Arguments) -> Outcome {
         "bench" => {
             let workspace = Workspace::locate()?;
             run::run(
-                workspace
-                    .cargo()
-                    .args(["bench", "--package", "farrier-benches"])
-                    .args(arguments.0),
+                workspace.cargo().args(["bench", "--package", "farrier-benches"]).args(arguments.0),
             )
         }
         "web" => {
             let release = arguments.flag("--release");
             let (workspace, toolchain) = with_toolchain(arguments)?;
-            let effort = if release {
-                Effort::Release
-            } else {
-                Effort::Plain
-            };
+            let effort = if release { Effort::Release } else { Effort::Plain };
             let page = web::build(&workspace, &toolchain, effort)?;
             println!("the page is in {}", workspace.shown(&page.folder));
             Ok(())
@@ -140,9 +133,7 @@ fn perform_imports(mut arguments: Arguments) -> Outcome {
     if allowed.is_empty() {
         allowed.extend([WASI_MODULE, GLUE_MODULE]);
     }
-    let file = arguments
-        .positional()
-        .ok_or_else(|| Failure::new("which file? (FILE.wasm)"))?;
+    let file = arguments.positional().ok_or_else(|| Failure::new("which file? (FILE.wasm)"))?;
     arguments.end()?;
     imports::check(Path::new(&file), &allowed)
 }
@@ -182,9 +173,7 @@ impl Arguments {
             return Ok(None);
         };
         let number = word.parse();
-        number
-            .map(Some)
-            .map_err(|_| Failure::new(format!("{name} {word}: not a number it can be")))
+        number.map(Some).map_err(|_| Failure::new(format!("{name} {word}: not a number it can be")))
     }
 
     fn positional(&mut self) -> Option<String> {
@@ -199,9 +188,9 @@ impl Arguments {
     fn end(self) -> Outcome {
         match self.0.first() {
             None => Ok(()),
-            Some(word) => Err(Failure::new(format!(
-                "what does `{word}` mean? (`cargo xtask help`)"
-            ))),
+            Some(word) => {
+                Err(Failure::new(format!("what does `{word}` mean? (`cargo xtask help`)")))
+            }
         }
     }
 }
@@ -269,21 +258,8 @@ mod tests {
 
     #[test]
     fn the_help_names_every_task() {
-        for task in [
-            "demo",
-            "test",
-            "setup",
-            "bench",
-            "web",
-            "wasi",
-            "core-proof",
-            "imports",
-        ] {
-            assert!(
-                HELP.lines()
-                    .any(|line| line.starts_with(&format!("  {task}"))),
-                "{task}"
-            );
+        for task in ["demo", "test", "setup", "bench", "web", "wasi", "core-proof", "imports"] {
+            assert!(HELP.lines().any(|line| line.starts_with(&format!("  {task}"))), "{task}");
         }
     }
 

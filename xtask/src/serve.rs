@@ -35,9 +35,7 @@ impl Server {
                 _ => format!("cannot listen on port {port}: {error}"),
             })
         })?;
-        let address = listener
-            .local_addr()
-            .during(|| "learn the server's address".to_owned())?;
+        let address = listener.local_addr().during(|| "learn the server's address".to_owned())?;
         thread::spawn(move || accept(&listener, &Arc::from(root)));
         Ok(Self { address })
     }
@@ -147,9 +145,7 @@ impl<'a> Request<'a> {
             Some("HEAD") => true,
             _ => return Err(Refusal::Method),
         };
-        let target = target
-            .filter(|target| target.starts_with('/'))
-            .ok_or(Refusal::Request)?;
+        let target = target.filter(|target| target.starts_with('/')).ok_or(Refusal::Request)?;
         let path = target.split(['?', '#']).next().unwrap_or_default();
         Ok(Self { head_only, path })
     }
@@ -175,21 +171,14 @@ fn open(root: &Path, path: &str) -> Result<Found, Refusal> {
     let content_type = content_type(&file);
     let file = File::open(file).map_err(|_| Refusal::NotFound)?;
     let len = file.metadata().map_err(|_| Refusal::NotFound)?.len();
-    Ok(Found {
-        file,
-        len,
-        content_type,
-    })
+    Ok(Found { file, len, content_type })
 }
 
 /// The percent-decoded path without its leading slash. Names only: no `..`, no absolute parts.
 fn relative(path: &str) -> Result<PathBuf, Refusal> {
     let decoded = percent_decoded(path).ok_or(Refusal::Request)?;
     let mut relative = PathBuf::new();
-    for name in decoded
-        .split('/')
-        .filter(|name| !name.is_empty() && *name != ".")
-    {
+    for name in decoded.split('/').filter(|name| !name.is_empty() && *name != ".") {
         if name == ".." || name.contains('\0') {
             return Err(Refusal::NotFound);
         }
@@ -214,10 +203,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 /// Browsers refuse modules and wasm that come under another name than these.
 fn content_type(file: &Path) -> &'static str {
-    let extension = file
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or_default();
+    let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match extension {
         "html" => "text/html; charset=utf-8",
         "js" | "mjs" => "text/javascript; charset=utf-8",
@@ -297,29 +283,18 @@ mod tests {
         let site = Site::new("types");
         let (head, body) = site.get("/");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-        assert!(
-            head.contains("Content-Type: text/html; charset=utf-8\r\n"),
-            "{head}"
-        );
+        assert!(head.contains("Content-Type: text/html; charset=utf-8\r\n"), "{head}");
         assert!(head.contains("Content-Length: 7\r\n"), "{head}");
         assert_eq!(body, "<p>page");
-        assert!(
-            site.get("/m.wasm?v=1")
-                .0
-                .contains("Content-Type: application/wasm\r\n")
-        );
+        assert!(site.get("/m.wasm?v=1").0.contains("Content-Type: application/wasm\r\n"));
         assert_eq!(site.get("/a%20b/").1, "inner");
     }
 
     #[test]
     fn nothing_outside_the_folder_is_served() {
         let site = Site::new("outside");
-        for path in [
-            "/../secret.txt",
-            "/%2e%2e/secret.txt",
-            "/a%20b/../../secret.txt",
-            "/link.txt",
-        ] {
+        for path in ["/../secret.txt", "/%2e%2e/secret.txt", "/a%20b/../../secret.txt", "/link.txt"]
+        {
             let (head, body) = site.get(path);
             assert!(head.starts_with("HTTP/1.1 404 "), "{path}: {head}");
             assert_eq!(body, "404 Not Found\n");
@@ -335,22 +310,10 @@ mod tests {
             let answer = String::from_utf8(site.server.exchange(request).unwrap()).unwrap();
             answer.lines().next().unwrap().to_owned()
         };
-        assert_eq!(
-            status("POST / HTTP/1.1\r\n\r\n"),
-            "HTTP/1.1 405 Method Not Allowed"
-        );
-        assert_eq!(
-            status("GET http://else/ HTTP/1.1\r\n\r\n"),
-            "HTTP/1.1 400 Bad Request"
-        );
-        assert_eq!(
-            status("GET /%zz HTTP/1.1\r\n\r\n"),
-            "HTTP/1.1 400 Bad Request"
-        );
-        assert_eq!(
-            status("GET /none HTTP/1.1\r\n\r\n"),
-            "HTTP/1.1 404 Not Found"
-        );
+        assert_eq!(status("POST / HTTP/1.1\r\n\r\n"), "HTTP/1.1 405 Method Not Allowed");
+        assert_eq!(status("GET http://else/ HTTP/1.1\r\n\r\n"), "HTTP/1.1 400 Bad Request");
+        assert_eq!(status("GET /%zz HTTP/1.1\r\n\r\n"), "HTTP/1.1 400 Bad Request");
+        assert_eq!(status("GET /none HTTP/1.1\r\n\r\n"), "HTTP/1.1 404 Not Found");
     }
 
     #[test]
@@ -366,9 +329,6 @@ mod tests {
         assert!(site.server.address.ip().is_loopback());
         let port = site.server.address.port();
         let taken = Server::start(&site.outer, port).unwrap_err().to_string();
-        assert!(
-            taken.contains(&port.to_string()) && taken.contains("--port"),
-            "{taken}"
-        );
+        assert!(taken.contains(&port.to_string()) && taken.contains("--port"), "{taken}");
     }
 }

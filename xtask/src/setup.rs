@@ -38,18 +38,13 @@ pub(crate) fn set_up(workspace: &Workspace, route: Route, web: bool) -> Outcome 
 
 /// Installs the packages of those `needs` whose programs are missing, or says how.
 pub(crate) fn install(needs: &[Need]) -> Outcome {
-    let missing: Vec<&Need> = needs
-        .iter()
-        .filter(|need| find_program(need.programs).is_none())
-        .collect();
+    let missing: Vec<&Need> =
+        needs.iter().filter(|need| find_program(need.programs).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
     for need in &missing {
-        println!(
-            "missing: {} (package {}), {}",
-            need.programs[0], need.package, need.purpose
-        );
+        println!("missing: {} (package {}), {}", need.programs[0], need.package, need.purpose);
     }
     let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     let list = packages.join(" ");
@@ -83,32 +78,21 @@ fn browser_tests(workspace: &Workspace) -> Outcome {
     let folder = workspace.path("tests/web");
     let modified = |file| fs::metadata(folder.join(file)).and_then(|meta| meta.modified());
     // npm writes the first of these at the end of an installation.
-    if let (Ok(installed), Ok(locked)) = (
-        modified("node_modules/.package-lock.json"),
-        modified("package-lock.json"),
-    ) && installed >= locked
+    if let (Ok(installed), Ok(locked)) =
+        (modified("node_modules/.package-lock.json"), modified("package-lock.json"))
+        && installed >= locked
     {
         return Ok(());
     }
     run(Command::new("npm")
-        .args([
-            "ci",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--loglevel=error",
-        ])
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(&folder))
 }
 
 /// `version` is what `node --version` says.
 fn check_node(version: &str) -> Outcome {
     let version = version.trim();
-    let major = version
-        .trim_start_matches('v')
-        .split('.')
-        .next()
-        .and_then(|n| n.parse().ok());
+    let major = version.trim_start_matches('v').split('.').next().and_then(|n| n.parse().ok());
     match major {
         Some(NODE_MAJOR_MIN..) => Ok(()),
         _ => Err(Failure::new(format!(
@@ -147,31 +131,18 @@ impl Privilege {
     }
 }
 
-pub(crate) const MOUNT: Need = Need {
-    programs: &["fusermount3"],
-    package: "fuse3",
-    purpose: "to mount without being root",
-};
-pub(crate) const UNPACK: Need = Need {
-    programs: &["zstd"],
-    package: "zstd",
-    purpose: "to unpack the sample volumes",
-};
+pub(crate) const MOUNT: Need =
+    Need { programs: &["fusermount3"], package: "fuse3", purpose: "to mount without being root" };
+pub(crate) const UNPACK: Need =
+    Need { programs: &["zstd"], package: "zstd", purpose: "to unpack the sample volumes" };
 const BROWSER: Need = Need {
     programs: &["chromium", "chromium-browser"],
     package: "chromium",
     purpose: "to test the page",
 };
-const NODE: Need = Need {
-    programs: &["node"],
-    package: "nodejs",
-    purpose: "to drive the browser in tests",
-};
-const NPM: Need = Need {
-    programs: &["npm"],
-    package: "npm",
-    purpose: "to fetch what drives it",
-};
+const NODE: Need =
+    Need { programs: &["node"], package: "nodejs", purpose: "to drive the browser in tests" };
+const NPM: Need = Need { programs: &["npm"], package: "npm", purpose: "to fetch what drives it" };
 
 /// The oldest that playwright-core runs on.
 const NODE_MAJOR_MIN: u32 = 20;
@@ -185,20 +156,13 @@ mod tests {
         assert!(check_node("v20.0.0\n").is_ok());
         assert!(check_node("v124.1.0\n").is_ok());
         let old = check_node("v18.20.4\n").unwrap_err().to_string();
-        assert!(
-            old.contains("v18.20.4") && old.contains("--no-web"),
-            "{old}"
-        );
+        assert!(old.contains("v18.20.4") && old.contains("--no-web"), "{old}");
         assert!(check_node("").is_err());
     }
 
     #[test]
     fn nothing_is_installed_when_nothing_is_missing() {
-        let present = Need {
-            programs: &["no-such-program-here", "sh"],
-            package: "",
-            purpose: "",
-        };
+        let present = Need { programs: &["no-such-program-here", "sh"], package: "", purpose: "" };
         assert!(install(&[present]).is_ok());
     }
 }

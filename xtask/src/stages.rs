@@ -28,21 +28,11 @@ pub(crate) enum Choice {
 /// Runs the chosen stages and stops at the first that fails.
 pub(crate) fn test(workspace: &Workspace, route: Route, choice: &Choice) -> Outcome {
     let chosen = choose(choice)?;
-    let context = Context {
-        workspace,
-        route,
-        toolchain: OnceCell::new(),
-    };
+    let context = Context { workspace, route, toolchain: OnceCell::new() };
     let start = Instant::now();
     let mut times = Vec::new();
     for (index, stage) in chosen.iter().enumerate() {
-        println!(
-            "\n=== {} ({} of {}): {}",
-            stage.name,
-            index + 1,
-            chosen.len(),
-            stage.about
-        );
+        println!("\n=== {} ({} of {}): {}", stage.name, index + 1, chosen.len(), stage.about);
         let begun = Instant::now();
         let outcome = (stage.run)(&context);
         let time = begun.elapsed();
@@ -56,11 +46,7 @@ pub(crate) fn test(workspace: &Workspace, route: Route, choice: &Choice) -> Outc
         println!("=== {}: {}", stage.name, seconds(time));
         times.push((stage.name, time));
     }
-    println!(
-        "\nAll {} stages passed in {}:",
-        times.len(),
-        seconds(start.elapsed())
-    );
+    println!("\nAll passed in {}:", seconds(start.elapsed()));
     for (name, time) in times {
         println!("  {name:<12} {:>9}", seconds(time));
     }
@@ -82,13 +68,10 @@ fn choose(choice: &Choice) -> Outcome<Vec<&'static Stage>> {
         Choice::Only(names) => names
             .iter()
             .map(|name| {
-                STAGES
-                    .iter()
-                    .find(|stage| stage.name == name)
-                    .ok_or_else(|| {
-                        let known: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
-                        Failure::new(format!("no stage `{name}`; there are {}", known.join(", ")))
-                    })
+                STAGES.iter().find(|stage| stage.name == name).ok_or_else(|| {
+                    let known: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+                    Failure::new(format!("no stage `{name}`; there are {}", known.join(", ")))
+                })
             })
             .collect(),
     }
@@ -118,9 +101,7 @@ impl Context<'_> {
             let toolchain = WasmToolchain::ready(self.workspace, self.route)?;
             return Ok(self.toolchain.get_or_init(|| toolchain));
         }
-        self.toolchain
-            .get()
-            .ok_or_else(|| Failure::new("the wasm toolchain went away"))
+        self.toolchain.get().ok_or_else(|| Failure::new("the wasm toolchain went away"))
     }
 }
 
@@ -128,10 +109,7 @@ fn format(context: &Context<'_>) -> Outcome {
     run(context.cargo().args(["fmt", "--all", "--check"]))?;
     // Outside the workspace, so not among --all.
     let bindgen = context.workspace.path("xtask/bindgen/Cargo.toml");
-    run(context
-        .cargo()
-        .args(["fmt", "--check", "--manifest-path"])
-        .arg(bindgen))
+    run(context.cargo().args(["fmt", "--check", "--manifest-path"]).arg(bindgen))
 }
 
 fn dependencies(context: &Context<'_>) -> Outcome {
@@ -139,9 +117,7 @@ fn dependencies(context: &Context<'_>) -> Outcome {
         println!("skipped: cargo-deny is not installed (`cargo install cargo-deny`)");
         return Ok(());
     }
-    run(context
-        .cargo()
-        .args(["deny", "check", "bans", "licenses", "sources"]))?;
+    run(context.cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
     // Comes from elsewhere than the crates do: not every place that builds can reach it.
     if !succeeds(context.cargo().args(["deny", "fetch", "db"])) {
         println!("advisories skipped: their database cannot be fetched");
@@ -159,9 +135,7 @@ fn native_tests(context: &Context<'_>) -> Outcome {
 }
 
 fn clippy(context: &Context<'_>) -> Outcome {
-    run(context
-        .cargo()
-        .args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]))
+    run(context.cargo().args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]))
 }
 
 fn wasm_lints(context: &Context<'_>) -> Outcome {
@@ -169,21 +143,13 @@ fn wasm_lints(context: &Context<'_>) -> Outcome {
     for (package, target) in WASM_PACKAGES {
         let mut cargo = toolchain.cargo(context.workspace);
         cargo.env("CARGO_TARGET_DIR", &context.workspace.target);
-        let selection = ["--package", package, "--target", target];
+        // In the profile of the builds: what runs on the host (procedural macros) is shared with them.
+        let selection = ["--package", package, "--target", target, "--profile", "wasm"];
         if toolchain.has_clippy() {
-            run(cargo
-                .arg("clippy")
-                .args(selection)
-                .args(["--", "-Dwarnings"]))?;
+            run(cargo.arg("clippy").args(selection).args(["--", "-Dwarnings"]))?;
         } else {
-            println!(
-                "cargo +{} has no clippy: the compiler's own warnings only",
-                toolchain.name
-            );
-            run(cargo
-                .arg("check")
-                .args(selection)
-                .env("RUSTFLAGS", "-Dwarnings"))?;
+            println!("cargo +{} has no clippy: the compiler's own warnings only", toolchain.name);
+            run(cargo.arg("check").args(selection).env("RUSTFLAGS", "-Dwarnings"))?;
         }
     }
     Ok(())
@@ -199,9 +165,7 @@ fn wasi_module(context: &Context<'_>) -> Outcome {
 }
 
 fn wasi_runner(context: &Context<'_>) -> Outcome {
-    run(context
-        .cargo()
-        .args(["test", "--package", "farrier-wasi-runner"]))
+    run(context.cargo().args(["test", "--package", "farrier-wasi-runner"]))
 }
 
 fn page(context: &Context<'_>) -> Outcome {
@@ -221,10 +185,7 @@ fn show_demo(context: &Context<'_>) -> Outcome {
 }
 
 fn documentation(context: &Context<'_>) -> Outcome {
-    run(context
-        .cargo()
-        .args(["doc", "--no-deps", "--workspace"])
-        .env("RUSTDOCFLAGS", "-Dwarnings"))
+    run(context.cargo().args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
 const WASM_PACKAGES: &[(&str, &str)] = &[
@@ -234,36 +195,21 @@ const WASM_PACKAGES: &[(&str, &str)] = &[
 ];
 
 const STAGES: &[Stage] = &[
-    Stage {
-        name: "fmt",
-        quick: true,
-        about: "the code is formatted",
-        run: format,
-    },
+    Stage { name: "fmt", quick: true, about: "the code is formatted", run: format },
     Stage {
         name: "deny",
         quick: true,
         about: "licences and sources of dependencies are as agreed",
         run: dependencies,
     },
-    Stage {
-        name: "setup",
-        quick: false,
-        about: "what the rest needs is there",
-        run: set_up,
-    },
+    Stage { name: "setup", quick: false, about: "what the rest needs is there", run: set_up },
     Stage {
         name: "test",
         quick: true,
         about: "unit, golden-image, mount and documentation tests",
         run: native_tests,
     },
-    Stage {
-        name: "clippy",
-        quick: true,
-        about: "lints, natively",
-        run: clippy,
-    },
+    Stage { name: "clippy", quick: true, about: "lints, natively", run: clippy },
     Stage {
         name: "wasm-lints",
         quick: false,
@@ -288,24 +234,9 @@ const STAGES: &[Stage] = &[
         about: "the page builds, is small, and imports its glue only",
         run: page,
     },
-    Stage {
-        name: "browser",
-        quick: false,
-        about: "the page in a real browser",
-        run: browser,
-    },
-    Stage {
-        name: "demo",
-        quick: false,
-        about: "the first command of the README",
-        run: show_demo,
-    },
-    Stage {
-        name: "docs",
-        quick: false,
-        about: "the documentation builds",
-        run: documentation,
-    },
+    Stage { name: "browser", quick: false, about: "the page in a real browser", run: browser },
+    Stage { name: "demo", quick: false, about: "the first command of the README", run: show_demo },
+    Stage { name: "docs", quick: false, about: "the documentation builds", run: documentation },
     Stage {
         name: "wasi-runner",
         quick: false,
@@ -325,11 +256,7 @@ mod tests {
     use super::*;
 
     fn names(choice: &Choice) -> Vec<&'static str> {
-        choose(choice)
-            .unwrap()
-            .iter()
-            .map(|stage| stage.name)
-            .collect()
+        choose(choice).unwrap().iter().map(|stage| stage.name).collect()
     }
 
     #[test]
@@ -342,10 +269,7 @@ mod tests {
     fn quick_is_a_part_of_all_in_the_same_order() {
         let (all, quick) = (names(&Choice::All), names(&Choice::Quick));
         assert!(!quick.is_empty() && quick.len() < all.len());
-        let kept: Vec<_> = all
-            .into_iter()
-            .filter(|name| quick.contains(name))
-            .collect();
+        let kept: Vec<_> = all.into_iter().filter(|name| quick.contains(name)).collect();
         assert_eq!(kept, quick);
     }
 
@@ -353,15 +277,7 @@ mod tests {
     fn set_up_comes_before_what_needs_it() {
         let all = names(&Choice::All);
         let place = |name| all.iter().position(|other| *other == name).unwrap();
-        for later in [
-            "test",
-            "wasm-lints",
-            "core-proof",
-            "wasi",
-            "web",
-            "browser",
-            "demo",
-        ] {
+        for later in ["test", "wasm-lints", "core-proof", "wasi", "web", "browser", "demo"] {
             assert!(place("setup") < place(later), "{later}");
         }
         assert!(place("web") < place("browser"));
@@ -372,9 +288,7 @@ mod tests {
     fn stages_are_chosen_by_name_and_unknown_ones_refused() {
         let only = |name: &str| Choice::Only(vec![name.to_owned()]);
         assert_eq!(names(&only("web")), ["web"]);
-        let Err(failure) = choose(&only("wbe")) else {
-            panic!("an unknown stage was taken")
-        };
+        let Err(failure) = choose(&only("wbe")) else { panic!("an unknown stage was taken") };
         assert!(failure.to_string().contains("wasm-lints"));
     }
 }

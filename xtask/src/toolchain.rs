@@ -21,11 +21,7 @@ pub(crate) enum Route {
 impl Route {
     pub(crate) fn choose(skip_rustup: bool) -> Self {
         let ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
-        if skip_rustup || ci {
-            Self::Debian
-        } else {
-            Self::RustupFirst
-        }
+        if skip_rustup || ci { Self::Debian } else { Self::RustupFirst }
     }
 }
 
@@ -41,10 +37,7 @@ impl WasmToolchain {
     pub(crate) fn ready(workspace: &Workspace, route: Route) -> Outcome<Self> {
         let mut script = Command::new(workspace.path("xtask/wasm-toolchain.sh"));
         // Cargo and rustup set these for us, not for the compilers that the script starts.
-        script
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("CARGO")
-            .current_dir(&workspace.root);
+        script.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").current_dir(&workspace.root);
         if route == Route::Debian {
             script.arg("--skip-rustup");
         }

@@ -12,15 +12,7 @@ use crate::workspace::Workspace;
 pub(crate) fn build(workspace: &Workspace, toolchain: &WasmToolchain) -> Outcome<PathBuf> {
     run(toolchain
         .cargo(workspace)
-        .args([
-            "build",
-            "--package",
-            "farrier-wasi",
-            "--target",
-            TARGET,
-            "--profile",
-            "wasm",
-        ])
+        .args(["build", "--package", "farrier-wasi", "--target", TARGET, "--profile", "wasm"])
         .env("CARGO_TARGET_DIR", &workspace.target))?;
     let built = workspace.target.join(TARGET).join("wasm/farrier-wasi.wasm");
     if !built.exists() {

@@ -65,13 +65,7 @@ pub(crate) fn bindgen(workspace: &Workspace) -> Outcome<PathBuf> {
     }
     run(workspace
         .cargo()
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--manifest-path",
-        ])
+        .args(["build", "--quiet", "--release", "--locked", "--manifest-path"])
         .arg(workspace.path("xtask/bindgen/Cargo.toml"))
         .env("CARGO_TARGET_DIR", &target))?;
     Ok(tool)
@@ -80,14 +74,7 @@ pub(crate) fn bindgen(workspace: &Workspace) -> Outcome<PathBuf> {
 fn compile(workspace: &Workspace, toolchain: &WasmToolchain) -> Outcome<PathBuf> {
     run(toolchain
         .cargo(workspace)
-        .args([
-            "build",
-            "--package",
-            "farrier-web",
-            "--lib",
-            "--target",
-            TARGET,
-        ])
+        .args(["build", "--package", "farrier-web", "--lib", "--target", TARGET])
         .args(["--profile", "wasm"])
         .env("CARGO_TARGET_DIR", &workspace.target))?;
     let linked = workspace.target.join(TARGET).join("wasm/farrier_web.wasm");
@@ -95,9 +82,7 @@ fn compile(workspace: &Workspace, toolchain: &WasmToolchain) -> Outcome<PathBuf>
         return Ok(linked);
     }
     let linked = workspace.shown(&linked);
-    Err(Failure::new(format!(
-        "farrier-web made no {linked}: its crate-type must name cdylib"
-    )))
+    Err(Failure::new(format!("farrier-web made no {linked}: its crate-type must name cdylib")))
 }
 
 /// The crate and the tool understand each other only when they are of the same version.
@@ -125,14 +110,7 @@ fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
 fn optimise(module: &Path) -> Outcome {
     let optimised = module.with_extension("optimised");
     run(Command::new("npm")
-        .args([
-            "exec",
-            "--yes",
-            "--package=binaryen@132.0.0",
-            "--",
-            "wasm-opt",
-            "-Os",
-        ])
+        .args(["exec", "--yes", "--package=binaryen@132.0.0", "--", "wasm-opt", "-Os"])
         .args(WASM_OPT_FEATURES)
         .arg(module)
         .arg("-o")
@@ -141,9 +119,7 @@ fn optimise(module: &Path) -> Outcome {
 }
 
 fn check_size(workspace: &Workspace, module: &Path) -> Outcome {
-    let raw = fs::metadata(module)
-        .during(|| format!("read {}", module.display()))?
-        .len();
+    let raw = fs::metadata(module).during(|| format!("read {}", module.display()))?.len();
     let gzip = Command::new("gzip")
         .args(["-9", "--no-name", "--stdout"])
         .arg(module)

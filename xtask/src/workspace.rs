@@ -30,10 +30,7 @@ impl Workspace {
         ]))?;
         let target = string_field(&metadata, "target_directory")
             .ok_or_else(|| Failure::new("cargo metadata names no target directory"))?;
-        Ok(Self {
-            root,
-            target: PathBuf::from(target),
-        })
+        Ok(Self { root, target: PathBuf::from(target) })
     }
 
     /// The cargo that started us, at the workspace's root.
@@ -82,10 +79,7 @@ mod tests {
     #[test]
     fn a_string_field_is_read_with_its_escapes() {
         let json = r#"{"version":1,"target_directory":"/home/a \"b\"/c\\d","root":"/x"}"#;
-        assert_eq!(
-            string_field(json, "target_directory").unwrap(),
-            r#"/home/a "b"/c\d"#
-        );
+        assert_eq!(string_field(json, "target_directory").unwrap(), r#"/home/a "b"/c\d"#);
         assert_eq!(string_field(json, "root").unwrap(), "/x");
     }
 
