@@ -498,7 +498,7 @@ $('pfs').addEventListener('change', () => go($('pfs').value, '/'));
 $('up').addEventListener('click', goUp);
 $('save').addEventListener('click', save);
 $('show-facts').addEventListener('click', showFacts);
-$('show-check').addEventListener('click', () => checkDialog.open(volume.client));
+$('show-check').addEventListener('click', () => checkDialog.open(volume));
 $('show-tree').addEventListener('click', () => {
   const shown = $('browser').classList.toggle('tree-open');
   $('show-tree').setAttribute('aria-expanded', String(shown));

@@ -14,6 +14,7 @@ export class CheckDialog {
   #part;
   #controller = null;
   #client;
+  #files;
   #announce;
   #listed = 0;
 
@@ -34,9 +35,10 @@ export class CheckDialog {
     dialog.addEventListener('close', () => this.#controller?.abort());
   }
 
-  open(client) {
+  open({ client, files }) {
     if (client !== this.#client) this.#reset();
     this.#client = client;
+    this.#files = files;
     this.#dialog.showModal();
     this.#part('start').focus();
   }
@@ -46,7 +48,7 @@ export class CheckDialog {
     this.#part('findings').replaceChildren();
     this.#part('findings').hidden = true;
     this.#part('progress').hidden = true;
-    this.#part('text').textContent = 'Every block that the volume refers to is read and its check code compared. Nothing is changed.';
+    this.#part('text').textContent = 'Everything is read and checked: check codes, folders, names, links and the map of free space. Nothing is changed.';
   }
 
   #running(controller) {
@@ -80,14 +82,14 @@ export class CheckDialog {
       })
       .then(
         (report) => {
-          bar.value = 1;
+          if (!report.stopped) bar.value = 1;
           this.#part('numbers').textContent = numbers(report);
           for (const finding of report.fresh) this.#add(finding);
           return verdict(report);
         },
         (error) => {
           if (isCancel(error)) return 'Cancelled.';
-          const { title, advice } = explain(error);
+          const { title, advice } = explain(error, this.#files);
           return `${title} ${advice}`;
         },
       );

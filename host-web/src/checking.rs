@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use farrier_core::drive;
+use farrier_core::engine::Block;
+use farrier_core::error::{Error, FaultCause};
 use farrier_core::fs::{GetAttributes, Pfs, ReadDir};
 use farrier_core::scan::{Check, CheckOptions, Finding, Stage, Step};
 use farrier_core::units::Inum;
@@ -11,6 +13,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use crate::engine::Engine;
+use crate::failure::Fault;
 use crate::names;
 use crate::pfs::AFTER_DOTS;
 use crate::value::{Record, finding, int};
@@ -71,11 +74,23 @@ pub(crate) async fn run(
             .iter()
             .map(|want| drive::read_block(engine.volume(), engine.files(), want))
             .collect();
-        check.resume(drive::join_all(reads).await);
+        let got = drive::join_all(reads).await;
+        if let Some(gone) = got.iter().find_map(gone) {
+            return Err(Fault::Core(gone).throw("check", None));
+        }
+        check.resume(got);
     };
     let record = report(&check, fresh);
     record.set("stopped", stopped);
     Ok(record.into())
+}
+
+/// A file that was changed or removed says nothing about the volume: a thousand findings would.
+fn gone(got: &Result<Block, Error>) -> Option<Error> {
+    match got {
+        Err(Error::Device(fault)) if fault.cause == FaultCause::Gone => Some(Error::Device(*fault)),
+        _ => None,
+    }
 }
 
 fn label<'a>(check: &'a Check, finding: &Finding) -> Option<&'a [u8]> {
@@ -138,11 +153,7 @@ async fn path_of(engine: &Engine, pfs: Pfs, inum: Inum) -> Option<Vec<u8>> {
         if names.len() >= DEPTH_MAX {
             return None;
         }
-        let parent = engine
-            .run(GetAttributes { pfs, inum: at })
-            .await
-            .ok()?
-            .parent;
+        let parent = engine.run(GetAttributes { pfs, inum: at }).await.ok()?.parent;
         names.push(name_in(engine, pfs, parent, at).await?);
         at = parent;
     }
@@ -159,13 +170,7 @@ async fn name_in(engine: &Engine, pfs: Pfs, directory: Inum, inum: Inum) -> Opti
     let mut position = AFTER_DOTS;
     loop {
         let page = engine
-            .run(ReadDir {
-                pfs,
-                directory,
-                position,
-                limit: 1024,
-                with_attributes: false,
-            })
+            .run(ReadDir { pfs, directory, position, limit: 1024, with_attributes: false })
             .await
             .ok()?;
         let entry = page.entries.into_iter().find(|entry| entry.inum == inum);

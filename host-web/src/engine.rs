@@ -23,9 +23,7 @@ pub(crate) struct Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("volume", &self.volume)
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("volume", &self.volume).finish_non_exhaustive()
     }
 }
 
@@ -33,11 +31,7 @@ impl Engine {
     pub(crate) async fn open(files: Vec<Blob>, options: OpenOptions) -> Result<Self, Error> {
         let files = FileSet::new(files);
         let volume = drive::open(&files, options).await?;
-        Ok(Self {
-            volume,
-            files,
-            cache: RefCell::new(BlockCache::new(CACHE_BYTES)),
-        })
+        Ok(Self { volume, files, cache: RefCell::new(BlockCache::new(CACHE_BYTES)) })
     }
 
     pub(crate) const fn volume(&self) -> &Volume {
@@ -68,9 +62,7 @@ impl Host for Engine {
             return Ok(block);
         }
         let block = drive::read_block(&self.volume, &self.files, want).await?;
-        self.cache
-            .borrow_mut()
-            .insert(*want.id(), Block::clone(&block));
+        self.cache.borrow_mut().insert(*want.id(), Block::clone(&block));
         Ok(block)
     }
 }

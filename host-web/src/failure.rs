@@ -97,10 +97,7 @@ impl Fault {
 fn place_value(place: &Place) -> JsValue {
     let record = Record::new();
     record.set("kind", place.kind.name());
-    record.set(
-        "offset",
-        place.offset.map_or(JsValue::NULL, |offset| int(offset.0)),
-    );
+    record.set("offset", place.offset.map_or(JsValue::NULL, |offset| int(offset.0)));
     record.set("key", place.key);
     record.into()
 }
@@ -147,11 +144,7 @@ fn describe_refusal(refusal: &Refusal, record: &Record) {
             record.set("size", int(size));
             record.set("need", int(need));
         }
-        Refusal::MissingVolumes {
-            need,
-            given,
-            missing,
-        } => {
+        Refusal::MissingVolumes { need, given, missing } => {
             record.set("need", need);
             record.set("given", given);
             record.set("missing", missing);

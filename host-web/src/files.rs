@@ -48,10 +48,7 @@ impl FileSet {
                 (file, size)
             })
             .collect();
-        Self(Rc::new(Inner {
-            files,
-            waiting: RefCell::default(),
-        }))
+        Self(Rc::new(Inner { files, waiting: RefCell::default() }))
     }
 }
 
@@ -70,12 +67,7 @@ impl Storage for FileSet {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, DeviceFault> {
-        let fault = |cause| DeviceFault {
-            device,
-            offset,
-            len,
-            cause,
-        };
+        let fault = |cause| DeviceFault { device, offset, len, cause };
         let end = offset.checked_add(len as u64);
         if end.is_none_or(|end| end > self.size(device)) {
             return Err(fault(FaultCause::OutOfRange));
@@ -110,9 +102,7 @@ impl Storage for FileSet {
 
 impl Inner {
     fn size(&self, device: DeviceIndex) -> u64 {
-        self.files
-            .get(usize::from(device.0))
-            .map_or(0, |(_, size)| *size)
+        self.files.get(usize::from(device.0)).map_or(0, |(_, size)| *size)
     }
 
     /// Starts a slice for each run of neighbours.
@@ -164,15 +154,10 @@ impl Inner {
         let slice = file
             .slice_with_f64_and_f64(start as f64, end as f64)
             .map_err(|error| cause_of(&error))?;
-        let buffer = JsFuture::from(slice.array_buffer())
-            .await
-            .map_err(|error| cause_of(&error))?;
+        let buffer =
+            JsFuture::from(slice.array_buffer()).await.map_err(|error| cause_of(&error))?;
         let bytes = Uint8Array::new(&buffer).to_vec();
-        if bytes.len() as u64 == end - start {
-            Ok(bytes)
-        } else {
-            Err(FaultCause::OutOfRange)
-        }
+        if bytes.len() as u64 == end - start { Ok(bytes) } else { Err(FaultCause::OutOfRange) }
     }
 }
 
@@ -244,22 +229,14 @@ mod tests {
     }
 
     fn shape(requests: &[(u8, u64, usize)]) -> Vec<(u64, u64, usize)> {
-        let requests = requests
-            .iter()
-            .map(|(device, offset, len)| request(*device, *offset, *len))
-            .collect();
-        runs(requests)
-            .iter()
-            .map(|run| (run.start, run.end, run.requests.len()))
-            .collect()
+        let requests =
+            requests.iter().map(|(device, offset, len)| request(*device, *offset, *len)).collect();
+        runs(requests).iter().map(|run| (run.start, run.end, run.requests.len())).collect()
     }
 
     #[test]
     fn neighbours_and_overlaps_are_one_slice() {
-        assert_eq!(
-            shape(&[(0, 0, 1024), (0, 1024, 4096), (0, 1024, 1024)]),
-            [(0, 5120, 3)]
-        );
+        assert_eq!(shape(&[(0, 0, 1024), (0, 1024, 4096), (0, 1024, 1024)]), [(0, 5120, 3)]);
     }
 
     #[test]
@@ -274,9 +251,6 @@ mod tests {
     fn a_slice_has_a_limit() {
         let block = 1 << 16;
         let many: Vec<_> = (0..48).map(|n| (0, n * block, 1 << 16)).collect();
-        assert_eq!(
-            shape(&many),
-            [(0, 32 * block, 32), (32 * block, 48 * block, 16)]
-        );
+        assert_eq!(shape(&many), [(0, 32 * block, 32), (32 * block, 48 * block, 16)]);
     }
 }

@@ -50,12 +50,7 @@ pub(crate) async fn resolve(
     path: &[u8],
     last: LastLink,
 ) -> Result<Found, Fault> {
-    let root = engine
-        .run(GetAttributes {
-            pfs,
-            inum: Inum::ROOT,
-        })
-        .await?;
+    let root = engine.run(GetAttributes { pfs, inum: Inum::ROOT }).await?;
     // The directories that were gone through; `..` pops one.
     let mut trail = vec![(Vec::new(), root)];
     let mut ahead: VecDeque<Vec<u8>> = VecDeque::new();
@@ -76,11 +71,7 @@ pub(crate) async fn resolve(
             }
             _ => {}
         }
-        let lookup = Lookup {
-            pfs,
-            directory: here.inum,
-            name: name.clone(),
-        };
+        let lookup = Lookup { pfs, directory: here.inum, name: name.clone() };
         let found = engine.run(lookup).await?;
         let follows = last == LastLink::Follow || !ahead.is_empty();
         if found.kind != ObjectKind::Symlink || !follows {

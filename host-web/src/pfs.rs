@@ -70,11 +70,8 @@ impl Pfs {
             })
             .await?;
         let entries: Array = page.entries.iter().map(value::entry).collect();
-        let broken: Array = page
-            .broken
-            .into_iter()
-            .map(|error| Fault::Core(error).value())
-            .collect();
+        let broken: Array =
+            page.broken.into_iter().map(|error| Fault::Core(error).value()).collect();
         let record = value::Record::new();
         record.set("entries", entries);
         record.set("broken", broken);
@@ -159,10 +156,7 @@ impl Pfs {
     pub async fn readlink(&self, path: JsString) -> Result<JsValue, JsValue> {
         let target = async {
             let found = self.find(&path, LastLink::Keep).await?;
-            let operation = ReadLink {
-                pfs: self.tree,
-                inum: found.attributes.inum,
-            };
+            let operation = ReadLink { pfs: self.tree, inum: found.attributes.inum };
             Ok::<_, Fault>(self.engine.run(operation).await?)
         };
         match target.await {

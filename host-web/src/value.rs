@@ -17,11 +17,7 @@ const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// A 64-bit quantity: a number where that is exact, else a bigint.
 pub(crate) fn int(value: u64) -> JsValue {
-    if value <= SAFE_INTEGER_MAX {
-        JsValue::from_f64(value as f64)
-    } else {
-        JsValue::from(value)
-    }
+    if value <= SAFE_INTEGER_MAX { JsValue::from_f64(value as f64) } else { JsValue::from(value) }
 }
 
 /// Milliseconds since 1970, with the fraction that the media has.
@@ -77,11 +73,7 @@ pub(crate) fn stats(attributes: &Attributes) -> Record {
     let (major, minor) = attributes.device;
     record.set(
         "rdev",
-        if is_device {
-            Array::of2(&major.into(), &minor.into()).into()
-        } else {
-            JsValue::NULL
-        },
+        if is_device { Array::of2(&major.into(), &minor.into()).into() } else { JsValue::NULL },
     );
     record.set("flags", attributes.flags);
     record.set("atimeMs", milliseconds(attributes.atime));
@@ -90,10 +82,7 @@ pub(crate) fn stats(attributes: &Attributes) -> Record {
     record.set("birthtimeMs", milliseconds(attributes.btime));
     record.set("mtimeUs", int(attributes.mtime.0));
     record.set("ctimeUs", int(attributes.ctime.0));
-    record.set(
-        "compression",
-        compression_name(attributes.compression_request).as_str(),
-    );
+    record.set("compression", compression_name(attributes.compression_request).as_str());
     record.set("check", check_name(attributes.check_request));
     record
 }
@@ -146,10 +135,7 @@ pub(crate) fn finding(finding: &Finding, label: Option<&[u8]>, path: Option<&[u8
     record.set("code", finding.kind.code());
     record.set("message", finding.to_string().as_str());
     record.set("pfs", label.map_or(JsValue::NULL, names::to_js));
-    record.set(
-        "ino",
-        finding.inum.map_or(JsValue::NULL, |inum| int(inum.0)),
-    );
+    record.set("ino", finding.inum.map_or(JsValue::NULL, |inum| int(inum.0)));
     record.set("path", path.map_or(JsValue::NULL, names::to_js));
     record.into()
 }
@@ -185,10 +171,8 @@ pub(crate) fn facts(volume: &Volume) -> JsValue {
         record.set("start", int(piece.start.0));
         record.set("size", int(piece.size));
         record.set("deviceSize", int(piece.device_size));
-        let chosen = volume
-            .header_slots()
-            .iter()
-            .find(|slot| slot.device == piece.device && slot.is_chosen);
+        let chosen =
+            volume.header_slots().iter().find(|slot| slot.device == piece.device && slot.is_chosen);
         record.set("header", chosen.map_or(0, |slot| slot.slot));
         record.into()
     });
@@ -198,16 +182,11 @@ pub(crate) fn facts(volume: &Volume) -> JsValue {
         record.set("device", slot.device.0);
         record.set("slot", slot.slot);
         record.set("chosen", slot.is_chosen);
-        record.set(
-            "mirrorTid",
-            slot.state.map_or(JsValue::NULL, |tid| int(tid.0)),
-        );
+        record.set("mirrorTid", slot.state.map_or(JsValue::NULL, |tid| int(tid.0)));
         record.set(
             "fault",
-            slot.state.map_or_else(
-                |fault| JsValue::from_str(&fault.to_string()),
-                |_| JsValue::NULL,
-            ),
+            slot.state
+                .map_or_else(|fault| JsValue::from_str(&fault.to_string()), |_| JsValue::NULL),
         );
         record.into()
     });

@@ -44,9 +44,7 @@ impl Volume {
             ..OpenOptions::default()
         };
         match Engine::open(files, options).await {
-            Ok(engine) => Ok(Self {
-                engine: Rc::new(engine),
-            }),
+            Ok(engine) => Ok(Self { engine: Rc::new(engine) }),
             Err(error) => Err(Fault::Core(error).throw("open", None)),
         }
     }
@@ -73,11 +71,8 @@ impl Volume {
             .await
             .map_err(|error| Fault::Core(error).throw("pfs", None))?;
         let entries: Array = list.entries.iter().map(value::pfs_info).collect();
-        let broken: Array = list
-            .broken
-            .into_iter()
-            .map(|error| Fault::Core(error).value())
-            .collect();
+        let broken: Array =
+            list.broken.into_iter().map(|error| Fault::Core(error).value()).collect();
         let record = value::Record::new();
         record.set("entries", entries);
         record.set("broken", broken);
@@ -105,7 +100,8 @@ impl Volume {
     /// the check ends early once `shouldStop` returns true.
     ///
     /// # Errors
-    /// What a callback threw. Whatever is wrong with the volume is a finding, not an error.
+    /// What a callback threw, or a file that is gone. Whatever is wrong with the volume is a
+    /// finding, not an error.
     #[wasm_bindgen(unchecked_return_type = "CheckReport")]
     pub async fn check(
         &self,

@@ -2,12 +2,9 @@
 // goes on. The images are made here: an undamaged one and the bytes that were written over it.
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { damagedImages, DIST, goldenImages, HERE, notBuilt, openFiles, openPage, scratch, serve, unpack } from './harness.js';
+import { damagedImages, DIST, goldenImages, HERE, makeDamaged, notBuilt, openFiles, openPage, scratch, serve, unpack } from './harness.js';
 import { compare, inPage } from './images.js';
 
 /** Volumes that must not open: the reason, and how the sentence in the page begins. */
@@ -55,15 +52,7 @@ describe('damaged images', { skip: notBuilt }, () => {
     space?.close();
   });
 
-  function make({ name, base, truncate, patches }, folder) {
-    const path = join(folder, `${name}.img`);
-    assert.equal(spawnSync('cp', ['--sparse=always', bases.get(base).path, path]).status, 0);
-    const file = openSync(path, 'r+');
-    if (truncate !== undefined) ftruncateSync(file, truncate);
-    for (const [offset, hex] of patches) writeSync(file, Buffer.from(hex, 'hex'), 0, hex.length / 2, offset);
-    closeSync(file);
-    return path;
-  }
+  const make = (damaged, folder) => makeDamaged(damaged, bases.get(damaged.base).path, folder);
 
   for (const damaged of damagedImages()) {
     test(`${damaged.name}: ${damaged.damage}`, async () => {

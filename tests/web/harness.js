@@ -1,7 +1,7 @@
 // What the browser tests share: a static server, a browser with a profile of its own, the images.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -142,6 +142,18 @@ export function goldenImages() {
 
 /** The damaged images: each a base, and what was written over it. */
 export const damagedImages = () => JSON.parse(readFileSync(join(repository, 'tests/images/damaged.json')));
+
+/** Makes a damaged image of its unpacked base. */
+export function makeDamaged({ name, truncate, patches }, base, folder) {
+  const path = join(folder, `${name}.img`);
+  const copied = spawnSync('cp', ['--sparse=always', base, path]);
+  if (copied.status !== 0) throw new Error(`cp: ${copied.stderr}`);
+  const file = openSync(path, 'r+');
+  if (truncate !== undefined) ftruncateSync(file, truncate);
+  for (const [offset, hex] of patches) writeSync(file, Buffer.from(hex, 'hex'), 0, hex.length / 2, offset);
+  closeSync(file);
+  return path;
+}
 
 /** Unpacks an image into `folder`; holes stay holes, some images are gigabytes of them. */
 export function unpack(image, folder) {
