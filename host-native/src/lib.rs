@@ -10,6 +10,8 @@
 //! | [`blocks`] | the shared cache, single flight, read-ahead |
 //! | [`image`] | an opened file system, with blocking calls |
 //! | [`tree`] | one PFS of it: paths, contents, directories |
+//! | [`copy`] | copying out of a tree |
+//! | [`check`] | running the checker with several threads |
 //! | [`errno`] | errors as the kernel wants them |
 //! | [`fuse`] | mounting and unmounting |
 //!
@@ -19,6 +21,8 @@
 #![deny(unsafe_code)]
 
 pub mod blocks;
+pub mod check;
+pub mod copy;
 pub mod device;
 pub mod errno;
 pub mod fuse;

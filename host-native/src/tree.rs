@@ -197,6 +197,37 @@ impl Tree {
     }
 }
 
+/// Directories that a path is looked for through.
+const CLIMB_MAX: usize = 256;
+
+impl Tree {
+    /// A path that leads to `inum`, as far as the media can tell: by the parent that each inode
+    /// says it has.
+    #[must_use]
+    pub fn path_of(&self, inum: Inum) -> Option<Vec<u8>> {
+        if inum == Inum::ROOT {
+            return Some(b"/".to_vec());
+        }
+        let mut names = Vec::new();
+        let mut at = inum;
+        while at != Inum::ROOT {
+            if names.len() >= CLIMB_MAX {
+                return None;
+            }
+            let parent = self.attributes(at).ok()?.parent;
+            let listing = self.list(parent, false).ok()?;
+            names.push(listing.entries.into_iter().find(|entry| entry.inum == at)?.name);
+            at = parent;
+        }
+        let mut path = Vec::new();
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        Some(path)
+    }
+}
+
 /// The names of a path, last one first.
 fn reversed_parts(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|byte| *byte == b'/')

@@ -26,6 +26,12 @@ impl Failure {
         Self { text: None, code: 1 }
     }
 
+    /// The same with another exit code; nobody reading standard output stays no failure.
+    pub(crate) fn with_code(self, code: u8) -> Self {
+        let code = if self.code == 0 { 0 } else { code };
+        Self { code, ..self }
+    }
+
     pub(crate) fn end(self) -> ExitCode {
         if let Some(text) = self.text {
             tell(&text);

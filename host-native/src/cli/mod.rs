@@ -1,15 +1,22 @@
 //! The command line: arguments, one command per file, and how failures end.
 
 mod cat;
+mod check;
+mod copy_out;
 mod failure;
+mod freemap;
+mod generate;
 mod info;
 mod ls;
 mod mount;
 mod names;
 mod pfs;
+mod progress;
+mod show;
 mod source;
 mod stat;
 mod times;
+mod tree;
 mod umount;
 
 use std::process::ExitCode;
@@ -36,30 +43,67 @@ enum Command {
     Pfs(pfs::PfsCommand),
     /// List directories.
     Ls(ls::Ls),
+    /// List a directory and all below it.
+    Tree(tree::TreeCommand),
     /// Write the contents of files to standard output.
     Cat(cat::Cat),
     /// Tell all about files.
     Stat(stat::Stat),
+    /// Copy a file or a directory with all below it.
+    CopyOut(copy_out::CopyOut),
+    /// Check a file system: every block, every name, the freemap.
+    Check(check::CheckCommand),
+    /// Show the tree of blocks, one per line.
+    Show(show::Show),
+    /// Tell how the space is used, by the freemap.
+    Freemap(freemap::Freemap),
     /// Mount a PFS, read-only.
     Mount(mount::Mount),
     /// Unmount what was mounted.
     Umount(umount::Umount),
+    /// Write completions for a shell to standard output.
+    Completions(generate::Completions),
+    /// Write the manual pages into a directory.
+    Man(generate::Man),
 }
 
 /// Runs the command that the arguments ask for.
 pub(crate) fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return end_usage(&error),
+    };
     let done = match arguments.command {
         Command::Info(command) => command.run(),
         Command::Pfs(command) => command.run(),
         Command::Ls(command) => command.run(),
+        Command::Tree(command) => command.run(),
         Command::Cat(command) => command.run(),
         Command::Stat(command) => command.run(),
+        Command::CopyOut(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Show(command) => command.run(),
+        Command::Freemap(command) => command.run(),
         Command::Mount(command) => command.run(),
         Command::Umount(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.end(),
+    }
+}
+
+/// Help and version are no failure. Wrong arguments of `check` have the exit code that fsck gives
+/// them, for 2 means something else there.
+fn end_usage(error: &clap::Error) -> ExitCode {
+    // where nobody reads it, nothing can be told
+    let _ = error.print();
+    let is_check = std::env::args_os().nth(1).is_some_and(|name| name == "check");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_check => ExitCode::from(16),
+        _ => ExitCode::from(2),
     }
 }

@@ -1,0 +1,100 @@
+//! Running the checker with several threads: they read, verify and expand blocks; the machine looks
+//! at them in its own order.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use farrier_core::engine::{Block, Want};
+use farrier_core::error::Error;
+use farrier_core::scan::{Check, CheckOptions, Finding, Progress, Step, Summary};
+
+use crate::blocks::{Blocks, lock};
+use crate::image::Image;
+
+/// Blocks that one step asks for: enough to keep the threads busy while the machine looks.
+const BATCH: usize = 512;
+
+/// Who listens to a check.
+pub trait Listener {
+    /// What a finding is told with.
+    type Failure;
+
+    /// Something was found.
+    ///
+    /// # Errors
+    /// It cannot be told; the check ends.
+    fn found(&mut self, check: &Check, finding: &Finding) -> Result<(), Self::Failure>;
+
+    /// The check went on.
+    fn went_on(&mut self, progress: Progress);
+}
+
+/// Checks `image`; with its file contents if `with_data`.
+///
+/// # Errors
+/// What the listener failed with.
+pub fn check<L: Listener>(
+    image: &Image,
+    with_data: bool,
+    listener: &mut L,
+) -> Result<Summary, L::Failure> {
+    let options = CheckOptions { data: with_data, batch: BATCH, ..CheckOptions::default() };
+    let mut machine = Check::new(image.volume(), options);
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
+    let (jobs, queue) = channel();
+    let queue = Mutex::new(queue);
+    let (results, done) = channel();
+    std::thread::scope(|scope| {
+        // The jobs' sender ends with this closure, however it ends, and the threads with it.
+        let jobs = jobs;
+        for _ in 0..threads {
+            let results = results.clone();
+            scope.spawn(|| work(image.blocks(), &queue, results));
+        }
+        loop {
+            let step = machine.step();
+            for finding in machine.take_findings() {
+                listener.found(&machine, &finding)?;
+            }
+            listener.went_on(machine.progress());
+            match step {
+                Step::Done => return Ok(machine.summary()),
+                Step::Read(wants) => machine.resume(fetch(&wants, &jobs, &done)),
+            }
+        }
+    })
+}
+
+type Job = (usize, Want);
+type Outcome = (usize, Result<Block, Error>);
+
+fn work(blocks: &Blocks, queue: &Mutex<Receiver<Job>>, results: Sender<Outcome>) {
+    loop {
+        let job = lock(queue).recv();
+        let Ok((index, want)) = job else {
+            return;
+        };
+        // Contents are read once; what is structure may be met again.
+        let got = if want.is_data() { blocks.read(&want) } else { blocks.get(&want) };
+        if results.send((index, got)).is_err() {
+            return;
+        }
+    }
+}
+
+/// All of `wants`, in their order.
+fn fetch(
+    wants: &[Want],
+    jobs: &Sender<Job>,
+    done: &Receiver<Outcome>,
+) -> Vec<Result<Block, Error>> {
+    for job in wants.iter().copied().enumerate() {
+        // the receiver lives as long as the scope
+        let _ = jobs.send(job);
+    }
+    let mut got: Vec<Option<Result<Block, Error>>> = wants.iter().map(|_| None).collect();
+    for (index, outcome) in done.iter().take(wants.len()) {
+        got[index] = Some(outcome);
+    }
+    got.into_iter().flatten().collect()
+}
