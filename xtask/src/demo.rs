@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::failure::{During, Failure, Outcome};
-use crate::run::run;
+use crate::run::{capture, run};
 use crate::serve::Server;
 use crate::setup::{MOUNT, UNPACK, install};
 use crate::toolchain::{Route, WasmToolchain};
@@ -46,7 +46,7 @@ pub(crate) fn show(workspace: &Workspace, route: Route, end: End, port: u16) -> 
 
     step(&format!("farrier mount {shown_image}@DATA {}", workspace.shown(&mount_point)));
     let mounted = Mounted::mount(&farrier, &image, &mount_point)?;
-    run(Command::new("ls").arg("-l").arg(&mount_point))?;
+    list(&mount_point)?;
 
     let server = Server::start(&page.folder, port)?;
     step(&format!("The page is at {}", server.url()));
@@ -85,6 +85,18 @@ fn unpack(workspace: &Workspace) -> Outcome<PathBuf> {
         .arg(&image)
         .arg(&packed))?;
     Ok(image)
+}
+
+/// The head of `ls -l`: enough to see that it is a directory like others.
+fn list(folder: &Path) -> Outcome {
+    let listing = capture(Command::new("ls").arg("-l").arg(folder))?;
+    let lines: Vec<&str> = listing.lines().collect();
+    let (head, rest) = lines.split_at(lines.len().min(LISTED_LINES_MAX));
+    println!("{}", head.join("\n"));
+    if !rest.is_empty() {
+        println!("... and {} more", rest.len());
+    }
+    Ok(())
 }
 
 fn wait_for_person(workspace: &Workspace, mount_point: &Path) {
@@ -202,6 +214,8 @@ fn mounts_at(table: &[u8], folder: &OsStr) -> bool {
         .split(|byte| *byte == b'\n')
         .any(|line| line.split(|byte| *byte == b' ').nth(1) == Some(&escaped[..]))
 }
+
+const LISTED_LINES_MAX: usize = 12;
 
 /// `$0` is the farrier command, `$1` the mount point. When nothing was mounted there is nothing to
 /// do. Lazily: a shell that somebody has left standing there must not keep the demo alive.

@@ -15,18 +15,15 @@ fn main() -> ExitCode {
         eprintln!("usage: farrier-bindgen IN.wasm OUT-DIR");
         return ExitCode::from(2);
     };
-    let made = Bindgen::new()
-        .input_path(input)
-        .web(true)
-        .and_then(|bindgen| {
-            bindgen
-                // The library's default leaves `init()` without the module's address.
-                .omit_default_module_path(false)
-                .typescript(true)
-                .remove_name_section(true)
-                .remove_producers_section(true)
-                .generate(output)
-        });
+    let made = Bindgen::new().input_path(input).web(true).and_then(|bindgen| {
+        bindgen
+            // The library's default leaves `init()` without the module's address.
+            .omit_default_module_path(false)
+            .typescript(true)
+            .remove_name_section(true)
+            .remove_producers_section(true)
+            .generate(output)
+    });
     match made {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
