@@ -266,6 +266,7 @@ async function arrive({ label, path }, { focus = false } = {}) {
         shown = true;
         $('foot-items').textContent = `${format.count(entries.length, 'item')}\u2026`;
       }
+      showSelection(list.active, list.selected);
       keep(label, path, entries);
     }
     if (view?.selected) list.select(view.name);

@@ -1,8 +1,9 @@
 //! The files that somebody chose, as the devices of a volume.
 //!
-//! The core asks for blocks of 1 to 64 KiB, often for many neighbours at once; a browser takes
-//! about as long for a small slice as for a large one. So requests made in one turn of the event
-//! loop are gathered, and neighbours are read as one slice.
+//! The core asks for blocks of 1 to 64 KiB, often for many at once; a browser takes about as long
+//! for a small slice as for one of 64 KiB. So requests made in one turn of the event loop are
+//! gathered, and those that lie close together are read as one slice: the thousand inodes of a
+//! page of a directory are a handful of slices.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -17,8 +18,11 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::Blob;
 
-/// Longest slice that neighbours are gathered into.
+/// Longest slice that requests are gathered into.
 const SLICE_MAX: u64 = 2 << 20;
+
+/// Longest stretch that nobody asked for and that is read all the same, to save a slice.
+const GAP_MAX: u64 = 64 << 10;
 
 /// Chosen files, or any other Blobs. Clones share them.
 #[derive(Clone)]
@@ -105,7 +109,7 @@ impl Inner {
         self.files.get(usize::from(device.0)).map_or(0, |(_, size)| *size)
     }
 
-    /// Starts a slice for each run of neighbours.
+    /// Starts a slice for each run of requests.
     fn begin(self: Rc<Self>) {
         let mut requests = self.waiting.take();
         requests.sort_by_key(|request| (request.device, request.offset));
@@ -119,10 +123,11 @@ impl Inner {
         match self.slice(run.device, run.start, run.end).await {
             Ok(bytes) => {
                 for request in run.requests {
-                    // runs() made the slice of these very requests
-                    let at = (request.offset - run.start) as usize;
-                    let part = bytes.get(at..at + request.len);
-                    request.settle(part.map(<[u8]>::to_vec).ok_or(FaultCause::OutOfRange));
+                    // runs() made the slice of these very requests, and no longer than SLICE_MAX
+                    // or one request
+                    let at = (request.offset - run.start) as u32;
+                    let part = bytes.subarray(at, at + request.len as u32);
+                    request.settle(Ok(part.to_vec()));
                 }
             }
             Err(cause) if run.requests.len() == 1 => {
@@ -135,7 +140,7 @@ impl Inner {
                 for request in run.requests {
                     let end = request.offset + request.len as u64;
                     let answer = self.slice(request.device, request.offset, end).await;
-                    request.settle(answer);
+                    request.settle(answer.map(|bytes| bytes.to_vec()));
                 }
             }
         }
@@ -146,7 +151,7 @@ impl Inner {
         device: DeviceIndex,
         start: u64,
         end: u64,
-    ) -> Result<Vec<u8>, FaultCause> {
+    ) -> Result<Uint8Array, FaultCause> {
         let Some((file, _)) = self.files.get(usize::from(device.0)) else {
             return Err(FaultCause::Gone);
         };
@@ -156,8 +161,12 @@ impl Inner {
             .map_err(|error| cause_of(&error))?;
         let buffer =
             JsFuture::from(slice.array_buffer()).await.map_err(|error| cause_of(&error))?;
-        let bytes = Uint8Array::new(&buffer).to_vec();
-        if bytes.len() as u64 == end - start { Ok(bytes) } else { Err(FaultCause::OutOfRange) }
+        let bytes = Uint8Array::new(&buffer);
+        if u64::from(bytes.length()) == end - start {
+            Ok(bytes)
+        } else {
+            Err(FaultCause::OutOfRange)
+        }
     }
 }
 
@@ -178,7 +187,7 @@ struct Run {
     requests: Vec<Rc<Request>>,
 }
 
-/// Puts neighbours together. `requests` are sorted by place.
+/// Puts together what lies close together. `requests` are sorted by place.
 fn runs(requests: Vec<Rc<Request>>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for request in requests {
@@ -186,7 +195,7 @@ fn runs(requests: Vec<Rc<Request>>) -> Vec<Run> {
         match runs.last_mut() {
             Some(run)
                 if run.device == request.device
-                    && request.offset <= run.end
+                    && request.offset <= run.end + GAP_MAX
                     && end.max(run.end) - run.start <= SLICE_MAX =>
             {
                 run.end = run.end.max(end);
@@ -240,10 +249,16 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_other_devices_are_not() {
+    fn a_small_gap_is_read_over() {
+        assert_eq!(shape(&[(0, 0, 1024), (0, 4096, 1024)]), [(0, 5120, 2)]);
+    }
+
+    #[test]
+    fn a_large_gap_or_another_device_begins_a_slice() {
+        let far = 1024 + GAP_MAX + 1;
         assert_eq!(
-            shape(&[(0, 0, 1024), (0, 2048, 1024), (1, 3072, 1024)]),
-            [(0, 1024, 1), (2048, 3072, 1), (3072, 4096, 1)]
+            shape(&[(0, 0, 1024), (0, far, 1024), (1, far, 1024)]),
+            [(0, 1024, 1), (far, far + 1024, 1), (far, far + 1024, 1)]
         );
     }
 
