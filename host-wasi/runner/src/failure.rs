@@ -51,10 +51,9 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAModule(text) => write!(
-                f,
-                "not a module that can be run ({text}); build it with `cargo xtask wasi`"
-            ),
+            Self::NotAModule(text) => {
+                write!(f, "not a module that can be run ({text}); build it with `cargo xtask wasi`")
+            }
             Self::Import { module, name } => write!(
                 f,
                 "the module imports `{name}` from `{module}`; only WASI preview 1 is given"
@@ -72,15 +71,11 @@ impl fmt::Display for Failure {
                 time.as_secs_f64()
             ),
             Self::Output { bytes_max } => {
-                write!(
-                    f,
-                    "the module wrote more than the {bytes_max} bytes that are kept"
-                )
+                write!(f, "the module wrote more than the {bytes_max} bytes that are kept")
             }
-            Self::Trapped(text) => write!(
-                f,
-                "the module broke ({text}); please report this with the image"
-            ),
+            Self::Trapped(text) => {
+                write!(f, "the module broke ({text}); please report this with the image")
+            }
             Self::Frames(fault) => fault.fmt(f),
             Self::Failed(text) => f.write_str(text),
         }

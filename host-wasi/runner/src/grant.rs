@@ -92,11 +92,7 @@ fn add(preopens: &mut Vec<Preopen>, named: &str, host: PathBuf, access: Access) 
         None | Some("") => ".",
         Some(parent) => parent,
     };
-    let preopen = Preopen {
-        host,
-        guest: guest.to_owned(),
-        access,
-    };
+    let preopen = Preopen { host, guest: guest.to_owned(), access };
     merge(preopens, preopen);
 }
 
@@ -123,8 +119,5 @@ fn outside(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),
     };
-    Failure::Outside {
-        path: path.to_owned(),
-        text,
-    }
+    Failure::Outside { path: path.to_owned(), text }
 }

@@ -57,11 +57,7 @@ impl Runner {
         }
         let mut reports = read_frames(&output.stdout)?;
         reports.retain(|report| !matches!(report, Report::Head { .. } | Report::End { .. }));
-        Ok(Answer {
-            code: output.code,
-            reports,
-            stderr,
-        })
+        Ok(Answer { code: output.code, reports, stderr })
     }
 
     /// The directory `path` of `image`, every name with its attributes.

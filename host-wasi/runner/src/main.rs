@@ -85,11 +85,7 @@ struct Own {
 
 /// Own options up to the command.
 fn parse() -> Result<Asked, String> {
-    let mut own = Own {
-        module: None,
-        limits: Limits::default(),
-        words: Vec::new(),
-    };
+    let mut own = Own { module: None, limits: Limits::default(), words: Vec::new() };
     let mut parser = lexopt::Parser::from_env();
     let wrong = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(wrong)? {
@@ -132,14 +128,11 @@ fn utf8(word: OsString) -> Result<String, String> {
 
 fn find_module() -> Result<PathBuf, String> {
     let named = std::env::var_os("FARRIER_WASI_MODULE").map(PathBuf::from);
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|program| Some(program.parent()?.join(INSTALLED)));
+    let beside =
+        std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join(INSTALLED)));
     let built = Path::new(BUILT).to_owned();
     let mut places = [beside, Some(built)].into_iter().flatten();
-    named
-        .or_else(|| places.find(|place| place.exists()))
-        .ok_or_else(|| {
-            "no module found; build it with `cargo xtask wasi`, or name it with --module".to_owned()
-        })
+    named.or_else(|| places.find(|place| place.exists())).ok_or_else(|| {
+        "no module found; build it with `cargo xtask wasi`, or name it with --module".to_owned()
+    })
 }

@@ -35,12 +35,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            memory_bytes: 512 << 20,
-            fuel: None,
-            deadline: None,
-            output_bytes: 256 << 20,
-        }
+        Self { memory_bytes: 512 << 20, fuel: None, deadline: None, output_bytes: 256 << 20 }
     }
 }
 
@@ -99,11 +94,7 @@ impl Runner {
         p1::add_to_linker_sync(&mut linker, |state: &mut State| &mut state.wasi)
             .map_err(not_a_module)?;
         let module = linker.instantiate_pre(&module).map_err(not_a_module)?;
-        Ok(Self {
-            engine,
-            module,
-            limits,
-        })
+        Ok(Self { engine, module, limits })
     }
 
     /// Runs the module with `arguments` (those behind the program's name) and keeps what it
@@ -114,10 +105,7 @@ impl Runner {
     /// see [`Output::code`].
     pub fn run(&self, arguments: &[&str], preopens: &[Preopen]) -> Result<Output, Failure> {
         let bytes_max = self.limits.output_bytes;
-        let (stdout, stderr) = (
-            MemoryOutputPipe::new(bytes_max),
-            MemoryOutputPipe::new(bytes_max),
-        );
+        let (stdout, stderr) = (MemoryOutputPipe::new(bytes_max), MemoryOutputPipe::new(bytes_max));
         let mut builder = WasiCtxBuilder::new();
         builder.stdout(stdout.clone()).stderr(stderr.clone());
         let ended = self.start(builder, arguments, preopens);
@@ -158,12 +146,9 @@ impl Runner {
                 Access::Read => FsPerms::ReadOnly,
                 Access::Write => FsPerms::ReadWrite,
             };
-            builder
-                .preopened_dir(&preopen.host, &preopen.guest, access)
-                .map_err(|error| Failure::Outside {
-                    path: preopen.host.clone(),
-                    text: one_line(&error),
-                })?;
+            builder.preopened_dir(&preopen.host, &preopen.guest, access).map_err(|error| {
+                Failure::Outside { path: preopen.host.clone(), text: one_line(&error) }
+            })?;
         }
         let state = State {
             wasi: builder.build_p1(),
@@ -224,9 +209,9 @@ impl Runner {
             return Ok(*code);
         }
         Err(match error.downcast_ref::<Trap>() {
-            _ if state.has_hit_memory_max => Failure::Memory {
-                bytes_max: self.limits.memory_bytes,
-            },
+            _ if state.has_hit_memory_max => {
+                Failure::Memory { bytes_max: self.limits.memory_bytes }
+            }
             Some(Trap::OutOfFuel) => Failure::Fuel,
             Some(Trap::Interrupt) => {
                 Failure::Deadline(self.limits.deadline.unwrap_or(Duration::ZERO))
