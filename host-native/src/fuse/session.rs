@@ -160,23 +160,25 @@ impl Mounted {
 /// The directory's real path, if something can be mounted there.
 fn check_directory(directory: &Path) -> Result<PathBuf, MountError> {
     let named = || directory.to_owned();
-    let metadata = std::fs::metadata(directory).map_err(|error| match error.kind() {
+    let real = real_path(directory);
+    let metadata = std::fs::metadata(directory);
+    let is_dead = metadata.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotConnected);
+    // Before all else: what another user mounted may not even be looked at. Where the kernel's
+    // list cannot be read, the kernel decides.
+    if let Ok(Some(mount)) = mounted_at(&real)
+        && !is_dead
+    {
+        let source = mount.source.to_string_lossy().into_owned();
+        return Err(MountError::Busy(named(), source));
+    }
+    let metadata = metadata.map_err(|error| match error.kind() {
         ErrorKind::NotFound => MountError::Missing(named()),
         ErrorKind::PermissionDenied => MountError::Denied(named()),
         ErrorKind::NotADirectory => MountError::NotDirectory(named()),
         ErrorKind::NotConnected => MountError::Dead(named()),
         _ => MountError::Other(named(), error.to_string()),
     })?;
-    if !metadata.is_dir() {
-        return Err(MountError::NotDirectory(named()));
-    }
-    let real = real_path(directory);
-    // Where the list cannot be read, the kernel decides.
-    if let Ok(Some(mount)) = mounted_at(&real) {
-        let source = mount.source.to_string_lossy().into_owned();
-        return Err(MountError::Busy(named(), source));
-    }
-    Ok(real)
+    if metadata.is_dir() { Ok(real) } else { Err(MountError::NotDirectory(named())) }
 }
 
 fn check_door() -> Result<(), MountError> {
@@ -285,7 +287,9 @@ fn helper_error(directory: &Path, error: &io::Error) -> MountError {
         MountError::AllowOther
     } else if error.kind() == ErrorKind::NotFound {
         MountError::NoHelper
-    } else if error.kind() == ErrorKind::PermissionDenied || text.contains("ermi") {
+    } else if error.kind() == ErrorKind::PermissionDenied
+        || ["ermi", "no write access"].iter().any(|part| text.contains(part))
+    {
         MountError::Denied(directory.to_owned())
     } else {
         MountError::Other(directory.to_owned(), text.trim().to_owned())

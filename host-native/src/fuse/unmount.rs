@@ -121,19 +121,24 @@ pub fn unmount(directory: &Path, is_lazy: bool) -> Result<(), UnmountError> {
     }
 }
 
+/// Where the program that unmounts for ordinary users may be.
+const HELPERS: [&str; 3] = ["fusermount3", "/usr/bin/fusermount3", "/bin/fusermount3"];
+
 /// Only root may unmount; for everybody else a program of FUSE's does it.
 fn helper(path: &Path, directory: &Path, is_lazy: bool) -> Result<(), UnmountError> {
     let named = || directory.to_owned();
-    let mut command = Command::new("fusermount3");
-    command.arg("-u");
-    if is_lazy {
-        command.arg("-z");
-    }
-    command.arg("--").arg(path).stdin(Stdio::null()).env("LC_ALL", "C");
-    let output = command.output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => UnmountError::NoHelper(named()),
-        _ => UnmountError::Other(named(), error.to_string()),
-    })?;
+    let run = |program: &&str| {
+        let mut command = Command::new(program);
+        command.arg("-u").args(is_lazy.then_some("-z")).arg("--").arg(path);
+        command.stdin(Stdio::null()).env("LC_ALL", "C").output()
+    };
+    let is_there = |result: &io::Result<_>| !matches!(result, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let output = HELPERS
+        .iter()
+        .map(run)
+        .find(is_there)
+        .ok_or_else(|| UnmountError::NoHelper(named()))?
+        .map_err(|error| UnmountError::Other(named(), error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
