@@ -172,9 +172,7 @@ impl Raw {
         };
         let mut value = || {
             let value = parser.value().map_err(|e| e.to_string())?;
-            value
-                .string()
-                .map_err(|_| format!("the value of --{name} is not UTF-8"))
+            value.string().map_err(|_| format!("the value of --{name} is not UTF-8"))
         };
         match name {
             "long" => self.long = true,
@@ -211,18 +209,16 @@ impl Raw {
                 long: self.long,
                 recursive: self.recursive,
             },
-            "tree" => Command::Tree {
-                path: path_or_root(&mut words),
-            },
+            "tree" => Command::Tree { path: path_or_root(&mut words) },
             "cat" | "stat" => {
                 let mut targets: Vec<_> = words.drain(..).map(Target::Path).collect();
                 targets.append(&mut inodes);
                 match &*name {
                     "cat" if targets.is_empty() => return Err("cat needs a path".into()),
                     "cat" => Command::Cat { targets },
-                    _ if targets.is_empty() => Command::Stat {
-                        targets: vec![Target::Path(b"/".to_vec())],
-                    },
+                    _ if targets.is_empty() => {
+                        Command::Stat { targets: vec![Target::Path(b"/".to_vec())] }
+                    }
                     _ => Command::Stat { targets },
                 }
             }
@@ -249,9 +245,7 @@ impl Raw {
             .map_err(|_| "the device's name is not UTF-8, which WASI asks for")?;
         let (first, label) = split_label(&device, is_file);
         if label.is_some() && !takes_pfs {
-            return Err(format!(
-                "{name} is about the whole volume; leave out the @LABEL"
-            ));
+            return Err(format!("{name} is about the whole volume; leave out the @LABEL"));
         }
         let mut volumes = vec![first.to_owned()];
         volumes.extend(self.volumes);
@@ -268,11 +262,7 @@ impl Raw {
 }
 
 fn path_or_root(words: &mut Vec<Vec<u8>>) -> Vec<u8> {
-    if words.is_empty() {
-        b"/".to_vec()
-    } else {
-        words.remove(0)
-    }
+    if words.is_empty() { b"/".to_vec() } else { words.remove(0) }
 }
 
 /// `FILE@LABEL`, where either may hold an `@` too: the shortest file that is there wins, unless
@@ -282,10 +272,7 @@ fn split_label(device: &str, is_file: impl Fn(&str) -> bool) -> (&str, Option<&s
         return (device, None);
     }
     let mut splits = device.match_indices('@').map(|(at, _)| at);
-    let split = splits
-        .clone()
-        .find(|at| is_file(&device[..*at]))
-        .or_else(|| splits.next());
+    let split = splits.clone().find(|at| is_file(&device[..*at])).or_else(|| splits.next());
     match split {
         Some(at) => (&device[..at], Some(&device[at + 1..])),
         None => (device, None),
@@ -307,10 +294,7 @@ pub fn size(text: &str) -> Result<usize, String> {
         Some(b'G') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    let size = digits
-        .parse::<usize>()
-        .ok()
-        .and_then(|n| n.checked_mul(1 << shift));
+    let size = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(1 << shift));
     size.ok_or_else(|| format!("{text} is no size; write 1000000, 64K, 16M or 1G"))
 }
 

@@ -32,25 +32,16 @@ impl Devices {
             }
             // the end instead of the metadata: right for block devices too
             let size = file.seek(SeekFrom::End(0))?;
-            Ok(Device {
-                name: name.clone(),
-                file,
-                size,
-            })
+            Ok(Device { name: name.clone(), file, size })
         };
-        let opened = names
-            .iter()
-            .map(|name| device(name).map_err(|error| Failure::file(name, &error)));
-        Ok(Self {
-            devices: opened.collect::<Result<_, _>>()?,
-        })
+        let opened =
+            names.iter().map(|name| device(name).map_err(|error| Failure::file(name, &error)));
+        Ok(Self { devices: opened.collect::<Result<_, _>>()? })
     }
 
     /// Name of `device`, as it was given.
     pub(crate) fn name(&self, device: DeviceIndex) -> &str {
-        self.devices
-            .get(usize::from(device.0))
-            .map_or("", |device| &device.name)
+        self.devices.get(usize::from(device.0)).map_or("", |device| &device.name)
     }
 }
 
@@ -60,9 +51,7 @@ impl Storage for Devices {
     }
 
     fn size(&self, device: DeviceIndex) -> u64 {
-        self.devices
-            .get(usize::from(device.0))
-            .map_or(0, |device| device.size)
+        self.devices.get(usize::from(device.0)).map_or(0, |device| device.size)
     }
 
     async fn read(
@@ -71,12 +60,7 @@ impl Storage for Devices {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, DeviceFault> {
-        let fault = |cause| DeviceFault {
-            device,
-            offset,
-            len,
-            cause,
-        };
+        let fault = |cause| DeviceFault { device, offset, len, cause };
         let of_device = self.devices.get(usize::from(device.0));
         // `File` seeks and reads through a shared reference. std's positioned read for WASI is not
         // stable yet, and with one thread nobody moves the position between the two.

@@ -18,11 +18,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self {
-            file: None,
-            path: None,
-            text: text.into(),
-        }
+        Self { file: None, path: None, text: text.into() }
     }
 
     /// A file outside that could not be used.

@@ -77,11 +77,7 @@ fn run(request: &Request) -> u8 {
     if let Some(failure) = failure {
         output.fault(&failure);
     }
-    let code = if code == 0 && output.fault_count() > 0 {
-        FAILED
-    } else {
-        code
-    };
+    let code = if code == 0 && output.fault_count() > 0 { FAILED } else { code };
     match output.finish(code) {
         Ok(()) => code,
         Err(error) => {

@@ -38,17 +38,13 @@ impl fmt::Display for Name {
                 } else if character.is_control() {
                     let mut bytes = [0; 4];
                     let bytes = character.encode_utf8(&mut bytes).bytes();
-                    bytes
-                        .into_iter()
-                        .try_for_each(|b| write!(f, "\\x{b:02x}"))?;
+                    bytes.into_iter().try_for_each(|b| write!(f, "\\x{b:02x}"))?;
                 } else {
                     write!(f, "{character}")?;
                 }
             }
             let invalid = chunk.invalid().iter();
-            invalid
-                .into_iter()
-                .try_for_each(|b| write!(f, "\\x{b:02x}"))?;
+            invalid.into_iter().try_for_each(|b| write!(f, "\\x{b:02x}"))?;
         }
         Ok(())
     }

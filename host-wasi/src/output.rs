@@ -56,9 +56,9 @@ impl Output {
             Format::Json => serde_json::to_writer(&mut self.stdout, report)
                 .map_err(io::Error::from)
                 .and_then(|()| self.stdout.write_all(b"\n")),
-            Format::Postcard => self
-                .begin()
-                .and_then(|()| report::write_frame(&mut self.stdout, report)),
+            Format::Postcard => {
+                self.begin().and_then(|()| report::write_frame(&mut self.stdout, report))
+            }
         };
         written.map_err(|error| self.break_off(error))
     }
@@ -68,9 +68,7 @@ impl Output {
     /// # Errors
     /// Nobody takes them any more.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.stdout
-            .write_all(bytes)
-            .map_err(|error| self.break_off(error))
+        self.stdout.write_all(bytes).map_err(|error| self.break_off(error))
     }
 
     /// Notes something that could not be told, and tells that.

@@ -64,20 +64,11 @@ pub(crate) fn mode(kind: ObjectKind, mode: u32) -> String {
 pub(crate) fn long(out: &mut dyn Write, entry: &Entry, name: &Name) -> io::Result<()> {
     match &entry.attributes {
         Some(attributes) => {
-            let Attributes {
-                nlinks,
-                uid,
-                gid,
-                mtime_us,
-                ..
-            } = *attributes;
+            let Attributes { nlinks, uid, gid, mtime_us, .. } = *attributes;
             let mode = mode(entry.kind, attributes.mode);
             let size = size_or_device(entry.kind, attributes);
             let time = time(mtime_us);
-            write!(
-                out,
-                "{mode} {nlinks:>3} {uid:>5} {gid:>5} {size:>10} {time} {name}"
-            )?;
+            write!(out, "{mode} {nlinks:>3} {uid:>5} {gid:>5} {size:>10} {time} {name}")?;
         }
         None => write!(out, "{:?<10} {:>47} {name}", '?', "cannot be read")?,
     }
@@ -107,21 +98,10 @@ pub(crate) fn stat(out: &mut dyn Write, entry: &Entry) -> io::Result<()> {
     let Some(attributes) = &entry.attributes else {
         return writeln!(out, "  cannot be read");
     };
-    let Attributes {
-        nlinks,
-        uid,
-        gid,
-        allocated_bytes,
-        flags,
-        ..
-    } = attributes;
+    let Attributes { nlinks, uid, gid, allocated_bytes, flags, .. } = attributes;
     let mode_text = mode(entry.kind, attributes.mode);
     let size = size_or_device(entry.kind, attributes);
-    writeln!(
-        out,
-        "  mode      {mode_text} ({:04o}), flags {flags:#x}",
-        attributes.mode
-    )?;
+    writeln!(out, "  mode      {mode_text} ({:04o}), flags {flags:#x}", attributes.mode)?;
     writeln!(out, "  owner     {uid}, group {gid}, {nlinks} names")?;
     writeln!(out, "  size      {size}, {allocated_bytes} bytes allocated")?;
     writeln!(out, "  modified  {}", time(attributes.mtime_us))?;
@@ -139,11 +119,7 @@ pub(crate) fn file_system(out: &mut dyn Write, about: &FileSystem) -> io::Result
         "  free        {} of {} bytes, as its writers count",
         about.allocator_free, about.allocator_size
     )?;
-    writeln!(
-        out,
-        "  transaction {}, freemap {}",
-        about.mirror_tid, about.freemap_tid
-    )?;
+    writeln!(out, "  transaction {}, freemap {}", about.mirror_tid, about.freemap_tid)?;
     for volume in &about.volumes {
         let file = Name::from(volume.file.as_bytes());
         writeln!(
@@ -167,13 +143,7 @@ pub(crate) fn file_system(out: &mut dyn Write, about: &FileSystem) -> io::Result
 
 /// One line of `pfs`.
 pub(crate) fn pfs(out: &mut dyn Write, pfs: &Pfs) -> io::Result<()> {
-    let Pfs {
-        label,
-        kind,
-        inode_count,
-        data_bytes,
-        ..
-    } = pfs;
+    let Pfs { label, kind, inode_count, data_bytes, .. } = pfs;
     let snapshot = if pfs.is_snapshot { ", snapshot" } else { "" };
     let created = time(pfs.created_us);
     writeln!(

@@ -223,6 +223,8 @@ pub struct Finding {
     pub pfs: Option<Name>,
     /// The inode that it concerns, within that PFS.
     pub inum: Option<u64>,
+    /// A path of that inode, for the first findings that have one.
+    pub path: Option<Name>,
 }
 
 /// Something that a run could not do or could not tell.

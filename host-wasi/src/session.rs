@@ -41,9 +41,7 @@ impl Host for Session {
         // Every command reads contents once, from the start to the end: kept, they would only
         // drive out the tables that lead to the rest.
         if !want.is_data() {
-            self.cache
-                .borrow_mut()
-                .insert(*want.id(), Block::clone(&block));
+            self.cache.borrow_mut().insert(*want.id(), Block::clone(&block));
         }
         Ok(block)
     }
@@ -66,11 +64,7 @@ impl Session {
             };
             Failure::from(error).in_file(devices.name(device.unwrap_or(DeviceIndex(0))))
         })?;
-        Ok(Self {
-            devices,
-            volume,
-            cache: RefCell::new(BlockCache::new(request.cache_bytes)),
-        })
+        Ok(Self { devices, volume, cache: RefCell::new(BlockCache::new(request.cache_bytes)) })
     }
 
     pub(crate) const fn volume(&self) -> &Volume {
@@ -100,29 +94,19 @@ impl Session {
     /// The PFS that `request` names, or the one that is meant when it names none.
     pub(crate) fn pfs(&self, request: &Request) -> Result<Pfs, Failure> {
         let super_root = self.volume.super_root();
-        let open = |label: &[u8]| {
-            self.run(&OpenPfs {
-                super_root,
-                label: label.to_vec(),
-            })
-        };
+        let open = |label: &[u8]| self.run(&OpenPfs { super_root, label: label.to_vec() });
         let label = request.label.as_deref().unwrap_or(b"DATA");
         match open(label) {
             Err(Error::NoPfs) => {}
             opened => return opened.map_err(|error| self.failure(error)),
         }
-        let list = self
-            .run(&ListPfs { super_root })
-            .map_err(|error| self.failure(error))?;
+        let list = self.run(&ListPfs { super_root }).map_err(|error| self.failure(error))?;
         // what is meant may be among those that cannot be read
         if let Some(error) = list.broken.first() {
             return Err(self.failure(*error));
         }
-        let labels: Vec<_> = list
-            .entries
-            .iter()
-            .map(|pfs| Name::from(&pfs.label[..]).to_string())
-            .collect();
+        let labels: Vec<_> =
+            list.entries.iter().map(|pfs| Name::from(&pfs.label[..]).to_string()).collect();
         let labels = labels.join(", ");
         if request.label.is_some() {
             let label = Name::from(label);
@@ -132,9 +116,10 @@ impl Session {
         let mut own = list.entries.iter().filter(|pfs| pfs.label != b"LOCAL");
         match (own.next(), own.next()) {
             (Some(only), None) => Ok(only.pfs),
-            _ if labels.is_empty() => Err(self.failure(Failure::new(
-                "holds no PFS at all; make one where it was formatted",
-            ))),
+            _ if labels.is_empty() => {
+                Err(self
+                    .failure(Failure::new("holds no PFS at all; make one where it was formatted")))
+            }
             _ => Err(self.failure(Failure::new(format!(
                 "which PFS is meant? Write DEVICE@LABEL with one of {labels}"
             )))),
@@ -155,11 +140,7 @@ impl Session {
         let mut at = get(Inum::ROOT).map_err(|error| fail(error.into()))?;
         let mut links = 0;
         while let Some(name) = names.pop_front() {
-            let lookup = Lookup {
-                pfs: *pfs,
-                directory: at.inum,
-                name,
-            };
+            let lookup = Lookup { pfs: *pfs, directory: at.inum, name };
             let found = self.run(&lookup).map_err(|error| fail(error.into()))?;
             if found.kind != ObjectKind::Symlink || (names.is_empty() && !follow) {
                 at = found;
@@ -169,9 +150,7 @@ impl Session {
             if links > LINKS_MAX {
                 return Err(fail(Failure::new("leads through too many symbolic links")));
             }
-            let target = self
-                .read_link(pfs, found.inum)
-                .map_err(|error| fail(error.into()))?;
+            let target = self.read_link(pfs, found.inum).map_err(|error| fail(error.into()))?;
             if target.starts_with(b"/") {
                 at = get(Inum::ROOT).map_err(|error| fail(error.into()))?;
             }

@@ -108,10 +108,7 @@ impl<'a> Walk<'a> {
     }
 
     fn push(&mut self, path: Vec<u8>, entries: Vec<DirEntry>) {
-        self.levels.push(Level {
-            path,
-            entries: entries.into_iter(),
-        });
+        self.levels.push(Level { path, entries: entries.into_iter() });
     }
 
     fn fault(&self, path: &[u8], failure: impl Into<Failure>) -> Failure {
@@ -171,14 +168,11 @@ impl Iterator for Walk<'_> {
             return Some(Step::Leave);
         };
         let path = join(&level.path, &entry.name);
-        if self.recursive && entry.kind == ObjectKind::Directory {
+        // one that cannot be read was a fault of its entry, and need not be another
+        let is_lost = matches!(entry.attributes, Some(Err(_)));
+        if self.recursive && entry.kind == ObjectKind::Directory && !is_lost {
             self.descend = Some((path.clone(), entry.inum));
         }
-        Some(Step::Entry {
-            path,
-            is_last: level.entries.len() == 0,
-            entry,
-            depth,
-        })
+        Some(Step::Entry { path, is_last: level.entries.len() == 0, entry, depth })
     }
 }

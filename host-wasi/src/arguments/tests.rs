@@ -4,9 +4,7 @@ use super::*;
 
 fn parsed(line: &str) -> Result<Asked, String> {
     let files = ["d", "a@b", "a@b@c", "x/y@z/d"];
-    parse(line.split(' ').map(OsString::from), |name| {
-        files.contains(&name)
-    })
+    parse(line.split(' ').map(OsString::from), |name| files.contains(&name))
 }
 
 fn request(line: &str) -> Request {
@@ -39,19 +37,13 @@ fn options_stand_anywhere() {
     assert_eq!(request.volumes, ["d", "e", "f"]);
     assert_eq!(request.format, Format::Postcard);
     assert_eq!(request.cache_bytes, 4 << 20);
-    let expected = Command::List {
-        path: b"/x".to_vec(),
-        long: true,
-        recursive: true,
-    };
+    let expected = Command::List { path: b"/x".to_vec(), long: true, recursive: true };
     assert_eq!(request.command, expected);
 }
 
 #[test]
 fn files_go_by_path_or_number() {
-    let expected = Command::Cat {
-        targets: vec![Target::Path(b"a".to_vec()), Target::Inode(12)],
-    };
+    let expected = Command::Cat { targets: vec![Target::Path(b"a".to_vec()), Target::Inode(12)] };
     assert_eq!(request("cat d --inode 12 a").command, expected);
 }
 
@@ -64,22 +56,10 @@ fn what_cannot_be_meant_is_said() {
         ("ls d a b", "ls takes fewer arguments; see --help"),
         ("cat d", "cat needs a path"),
         ("ls d --inode 3", "ls takes no --inode"),
-        (
-            "copy-out d a",
-            "copy-out needs a path in the volume and a destination",
-        ),
-        (
-            "info d@ROOT",
-            "info is about the whole volume; leave out the @LABEL",
-        ),
-        (
-            "ls d --header 4",
-            "no header copy 4; they are numbered 0 to 3",
-        ),
-        (
-            "ls d --cache 1T",
-            "1T is no size; write 1000000, 64K, 16M or 1G",
-        ),
+        ("copy-out d a", "copy-out needs a path in the volume and a destination"),
+        ("info d@ROOT", "info is about the whole volume; leave out the @LABEL"),
+        ("ls d --header 4", "no header copy 4; they are numbered 0 to 3"),
+        ("ls d --cache 1T", "1T is no size; write 1000000, 64K, 16M or 1G"),
         ("ls d --bogus", "unknown option --bogus; see --help"),
         ("ls d -x", "unknown option -x; see --help"),
     ] {

@@ -45,27 +45,17 @@ fn file(
         ObjectKind::Regular | ObjectKind::Directory => {}
         // by its number a link is not followed; its target is what it contains
         ObjectKind::Symlink => {
-            let target = session
-                .read_link(pfs, attributes.inum)
-                .map_err(|error| fail(error.into()))?;
+            let target =
+                session.read_link(pfs, attributes.inum).map_err(|error| fail(error.into()))?;
             return output.bytes(&target);
         }
         kind => {
-            return Err(fail(Failure::new(format!(
-                "a {} has no contents",
-                kind.name()
-            ))));
+            return Err(fail(Failure::new(format!("a {} has no contents", kind.name()))));
         }
     }
     let mut offset = 0;
     loop {
-        let read = Read {
-            pfs: *pfs,
-            inum: attributes.inum,
-            offset,
-            len: READ_LEN,
-            ahead: 0,
-        };
+        let read = Read { pfs: *pfs, inum: attributes.inum, offset, len: READ_LEN, ahead: 0 };
         let extents = session.run(&read).map_err(|error| fail(error.into()))?;
         if extents.is_empty() {
             return Ok(());

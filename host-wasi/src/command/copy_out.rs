@@ -65,12 +65,7 @@ impl Copy<'_> {
     /// A name as the sandbox takes it.
     fn name<'n>(&self, path: &[u8], name: &'n [u8]) -> Result<&'n str, Failure> {
         let text = str::from_utf8(name);
-        text.map_err(|_| {
-            self.fail(
-                path,
-                "its name is not UTF-8, which WASI asks for; not copied",
-            )
-        })
+        text.map_err(|_| self.fail(path, "its name is not UTF-8, which WASI asks for; not copied"))
     }
 
     fn tree(&self, root: Vec<u8>, source: &Attributes, target: PathBuf, output: &mut Output) {
@@ -134,10 +129,7 @@ impl Copy<'_> {
                 make_link(link, target).map_err(|error| outside(target, &error))
             }
             kind => {
-                let text = format!(
-                    "a {} cannot be made inside a sandbox; not copied",
-                    kind.name()
-                );
+                let text = format!("a {} cannot be made inside a sandbox; not copied", kind.name());
                 Err(self.fail(path, &text))
             }
         }
@@ -145,20 +137,12 @@ impl Copy<'_> {
 
     fn file(&self, path: &[u8], attributes: &Attributes, target: &Path) -> Result<(), Failure> {
         let outside = |error: io::Error| outside(target, &error);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(target)
-            .map_err(outside)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).open(target).map_err(outside)?;
         let mut offset = 0;
         loop {
-            let read = Read {
-                pfs: *self.pfs,
-                inum: attributes.inum,
-                offset,
-                len: READ_LEN,
-                ahead: 0,
-            };
+            let read =
+                Read { pfs: *self.pfs, inum: attributes.inum, offset, len: READ_LEN, ahead: 0 };
             let extents = self.session.run(&read);
             let extents = extents.map_err(|error| self.fail(path, &error.to_string()))?;
             let Some(last) = extents.last() else { break };
@@ -223,10 +207,7 @@ fn set_directory_time(directory: &Path, mtime: WallTime) -> Result<(), Failure> 
         .map_err(|error| outside(directory, &error))
 }
 
-#[expect(
-    deprecated,
-    reason = "the one stable function of std that makes a symbolic link on WASI"
-)]
+#[expect(deprecated, reason = "the one stable function of std that makes a symbolic link on WASI")]
 fn make_link(link: &str, target: &Path) -> io::Result<()> {
     fs::soft_link(link, target)
 }

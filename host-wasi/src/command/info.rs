@@ -37,7 +37,5 @@ pub(super) fn run(session: &Session, output: &mut Output) -> Result<(), Failure>
         volumes: volumes.collect(),
         headers: headers.collect(),
     };
-    output.report(&Report::FileSystem(about.clone()), |out| {
-        render::file_system(out, &about)
-    })
+    output.report(&Report::FileSystem(about.clone()), |out| render::file_system(out, &about))
 }

@@ -40,11 +40,7 @@ pub(super) fn run(
         match step {
             Step::Fault(fault) => output.fault(&fault),
             Step::Leave => {}
-            Step::Entry {
-                path,
-                entry: listed,
-                ..
-            } => {
+            Step::Entry { path, entry: listed, .. } => {
                 let entry = match &listed.attributes {
                     Some(Ok(attributes)) => entry(session, pfs, &path, attributes, output),
                     // why they are missing the walk has said

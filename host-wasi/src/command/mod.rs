@@ -26,16 +26,8 @@ pub(crate) fn run(request: &Request, output: &mut Output) -> Result<u8, Failure>
         Command::Info => info::run(session, output)?,
         Command::Pfs => pfs::run(session, output)?,
         Command::Check => return check::run(session, output),
-        Command::List {
-            path,
-            long,
-            recursive,
-        } => {
-            let list = list::List {
-                path,
-                long: *long,
-                recursive: *recursive,
-            };
+        Command::List { path, long, recursive } => {
+            let list = list::List { path, long: *long, recursive: *recursive };
             list::run(session, &session.pfs(request)?, &list, output)?;
         }
         Command::Tree { path } => tree::run(session, &session.pfs(request)?, path, output)?,

@@ -11,9 +11,7 @@ use crate::session::Session;
 
 pub(super) fn run(session: &Session, output: &mut Output) -> Result<(), Failure> {
     let super_root = session.volume().super_root();
-    let list = session
-        .run(&ListPfs { super_root })
-        .map_err(|error| session.failure(error))?;
+    let list = session.run(&ListPfs { super_root }).map_err(|error| session.failure(error))?;
     for info in list.entries {
         let pfs = report::Pfs {
             label: Name(info.label),

@@ -21,9 +21,7 @@ pub(super) fn run(
             Err(failure) => output.fault(&failure),
             Ok((path, attributes)) => {
                 let entry = entry(session, pfs, &path, &attributes, output);
-                output.report(&Report::Entry(entry.clone()), |out| {
-                    render::stat(out, &entry)
-                })?;
+                output.report(&Report::Entry(entry.clone()), |out| render::stat(out, &entry))?;
             }
         }
     }

@@ -26,12 +26,7 @@ pub(super) fn run(
         match step {
             Step::Fault(fault) => output.fault(&fault),
             Step::Leave => {}
-            Step::Entry {
-                path,
-                entry,
-                depth,
-                is_last,
-            } => {
+            Step::Entry { path, entry, depth, is_last } => {
                 lines.truncate(depth);
                 let name = Name(entry.name);
                 let report = Report::Entry(Entry {

@@ -75,12 +75,6 @@ fn another_version_is_refused_before_anything_is_believed() {
 fn what_is_no_report_is_refused() {
     assert_eq!(read_frames(&[0xff; 64]), Err(FrameFault::Malformed));
     assert_eq!(read_frames(b"\x01\0\0\0\xfa"), Err(FrameFault::Malformed));
-    assert_eq!(
-        read_frames(&frames(&[HEAD, HEAD, END])),
-        Err(FrameFault::Malformed)
-    );
-    assert_eq!(
-        read_frames(&frames(&[entry(), END])),
-        Err(FrameFault::Malformed)
-    );
+    assert_eq!(read_frames(&frames(&[HEAD, HEAD, END])), Err(FrameFault::Malformed));
+    assert_eq!(read_frames(&frames(&[entry(), END])), Err(FrameFault::Malformed));
 }
