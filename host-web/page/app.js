@@ -2,23 +2,19 @@
 
 import { CheckDialog } from './checking.js';
 import { Client } from './client.js';
+import { make } from './dom.js';
 import { explain } from './errors.js';
+import { showFacts } from './facts.js';
 import * as format from './format.js';
 import { Jobs } from './jobs.js';
 import { FileList } from './list.js';
 import { ancestors, basename, display, fromHash, join, parent, toHash } from './names.js';
-import { factList, Preview } from './preview.js';
+import { Preview } from './preview.js';
 import { collect, openSink, pour, REPORT, wantsPlace, zipEntries } from './save.js';
 import { FolderTree, folderNames } from './tree.js';
 import { zip } from './zip.js';
 
 const $ = (id) => document.getElementById(id);
-const make = (tag, properties = {}, ...children) => {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-};
-
 /** Says something to those who do not see it; the last word wins. */
 const announce = (text) => {
   $('status').textContent = text;
@@ -450,41 +446,6 @@ async function saveZip(label, name, roots) {
   });
 }
 
-// --- volume facts ----------------------------------------------------------------------------------
-
-function showFacts() {
-  const { facts, pfs, files } = volume;
-  const table = (title, heads, rows) => {
-    const frame = make('div', { className: 'table-frame', tabIndex: 0 }, make('table', {},
-      make('thead', {}, make('tr', {}, ...heads.map((text) => make('th', { scope: 'col', textContent: text })))),
-      make('tbody', {}, ...rows.map((cells) => make('tr', {}, ...cells.map((cell) => make('td', {}, cell))))),
-    ));
-    // In a narrow window it scrolls, and must be reachable for that.
-    frame.setAttribute('role', 'group');
-    frame.setAttribute('aria-label', title);
-    return [make('h3', { textContent: title }), frame];
-  };
-  const link = (each) =>
-    make('a', { href: toHash(each.label, '/'), textContent: display(each.label), onclick: () => $('facts').close() });
-  $('facts-body').replaceChildren(
-    factList([
-      ['Size', `${format.bytes(facts.size)} (${format.exactBytes(facts.size)})`],
-      ['Free', facts.free === null ? null : format.bytes(facts.free)],
-      ['Format version', String(facts.version)],
-      ['Identity', facts.fsid],
-      ['Transaction', String(facts.mirrorTid)],
-      ['Volumes', String(facts.volumes.length)],
-    ]),
-    ...table('Files', ['File', 'Volume', 'Size', 'Header used'], facts.volumes.map((each) => [
-      display(files[each.device]?.name ?? ''), String(each.volume), format.bytes(each.size), `copy ${each.header}`,
-    ])),
-    ...table('File systems and snapshots', ['Label', 'Kind', 'Made', 'Data'], pfs.map((each) => [
-      link(each), each.snapshot ? 'snapshot' : each.type, format.date(each.createdMs), format.bytes(each.bytes),
-    ])),
-  );
-  $('facts').showModal();
-}
-
 // --- events ----------------------------------------------------------------------------------------
 
 for (const button of document.querySelectorAll('.pick')) button.addEventListener('click', () => $('files').click());
@@ -498,7 +459,7 @@ $('files').addEventListener('change', () => {
 $('pfs').addEventListener('change', () => go($('pfs').value, '/'));
 $('up').addEventListener('click', goUp);
 $('save').addEventListener('click', save);
-$('show-facts').addEventListener('click', showFacts);
+$('show-facts').addEventListener('click', () => showFacts($('facts'), volume));
 $('show-check').addEventListener('click', () => checkDialog.open(volume));
 $('show-tree').addEventListener('click', () => {
   const shown = $('browser').classList.toggle('tree-open');

@@ -1,13 +1,8 @@
 // Downloads under way: a card each, with progress, a cancel button, and what became of it.
 
+import { make } from './dom.js';
 import { explain, isCancel } from './errors.js';
 import * as format from './format.js';
-
-const make = (tag, properties = {}, ...children) => {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-};
 
 /** How often the numbers on a card change at most: more is not readable. */
 const REFRESH_MS = 100;

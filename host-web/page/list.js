@@ -3,32 +3,13 @@
 // One tab stop (roving tabindex): the active row. Rows are kept by name, so that a folder that is still
 // being read can grow and be sorted again without taking the focus from anybody.
 
+import { iconOf, make } from './dom.js';
 import * as format from './format.js';
 import { display } from './names.js';
 
 /** Rows drawn above and below the visible part, so that a quick scroll does not show a gap. */
 const OVERSCAN = 12;
 const TYPE_AHEAD_MS = 800;
-
-const ICONS = { dir: 'folder', file: 'file', symlink: 'link' };
-
-export function icon(name) {
-  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-  const use = document.createElementNS('http://www.w3.org/2000/svg', 'use');
-  svg.setAttribute('class', `icon icon-${name}`);
-  svg.setAttribute('aria-hidden', 'true');
-  use.setAttribute('href', `#i-${name}`);
-  svg.append(use);
-  return svg;
-}
-
-export const iconOf = (entry) => icon(entry.error ? 'damaged' : (ICONS[entry.type] ?? 'special'));
-
-function element(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-}
 
 export class FileList {
   #grid;
@@ -137,8 +118,8 @@ export class FileList {
   say(text = '', action = null) {
     this.#message.replaceChildren();
     this.#message.hidden = text === '';
-    if (text) this.#message.append(element('p', { textContent: text }));
-    if (action) this.#message.append(element('button', { type: 'button', textContent: action.label, onclick: action.run }));
+    if (text) this.#message.append(make('p', { textContent: text }));
+    if (action) this.#message.append(make('button', { type: 'button', textContent: action.label, onclick: action.run }));
   }
 
   set busy(busy) {
@@ -214,14 +195,14 @@ export class FileList {
 
   #createRow(entry) {
     const cell = (name, ...children) => {
-      const node = element('div', { className: `cell cell-${name}` }, ...children);
+      const node = make('div', { className: `cell cell-${name}` }, ...children);
       node.setAttribute('role', 'gridcell');
       return node;
     };
     const shown = display(entry.name);
-    const name = element('span', { className: 'label', textContent: shown, title: shown });
+    const name = make('span', { className: 'label', textContent: shown, title: shown });
     const sized = entry.type === 'file' && !entry.error;
-    const row = element(
+    const row = make(
       'div',
       { className: 'row' },
       cell('name', iconOf(entry), name),

@@ -1,8 +1,8 @@
 // What is known about one entry, and a look into it.
 
+import { factList, icon, iconOf, make } from './dom.js';
 import { explain } from './errors.js';
 import * as format from './format.js';
-import { icon, iconOf } from './list.js';
 import { display } from './names.js';
 
 /** How much of a text is shown. */
@@ -47,22 +47,6 @@ function hexDump(bytes) {
     lines.push(`${at.toString(16).padStart(4, '0')}  ${hex.padEnd(23)}  ${text}`);
   }
   return lines.join('\n');
-}
-
-const make = (tag, properties = {}, ...children) => {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-};
-
-/** A definition list of [name, value] pairs; pairs without a value are left out. */
-export function factList(pairs) {
-  const list = make('dl', { className: 'facts' });
-  for (const [name, value] of pairs) {
-    if (value === null || value === undefined || value === '') continue;
-    list.append(make('dt', { textContent: name }), make('dd', {}, value));
-  }
-  return list;
 }
 
 export class Preview {

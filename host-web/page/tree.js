@@ -1,7 +1,7 @@
 // The folder tree: role=tree with a flat list of items (aria-level, aria-setsize, aria-posinset), one tab
 // stop, children read when a folder is first expanded.
 
-import { icon } from './list.js';
+import { icon } from './dom.js';
 import { ancestors, display, join } from './names.js';
 
 /** Subfolders shown of one folder before a "more" item stands for the rest. */

@@ -18,26 +18,6 @@ use crate::names;
 use crate::pfs::AFTER_DOTS;
 use crate::value::{Record, finding, int};
 
-/// How often a page is told at most, in milliseconds.
-const PROGRESS_EVERY: f64 = 80.0;
-
-/// Files whose path is looked up for a finding; a badly damaged volume has more than anybody
-/// reads, and each may cost the reading of a directory.
-const PATHS_MAX: usize = 200;
-
-/// Directories that a path may lead through. Nothing legal comes near it, a loop would.
-const DEPTH_MAX: usize = 1024;
-
-/// What fits beside everything else that a tab holds.
-const OPTIONS: CheckOptions = CheckOptions {
-    data: true,
-    batch: 64,
-    inums_per_pass: 1 << 20,
-    directories_per_pass: 256 << 10,
-    shared_files: 128 << 10,
-    overlap_memory: 64 << 20,
-};
-
 /// Checks everything. `on_progress` gets a `CheckProgress` now and then, and may return a promise
 /// to be waited for; the check ends early once `should_stop` returns true.
 pub(crate) async fn run(
@@ -60,7 +40,7 @@ pub(crate) async fn run(
             break true;
         }
         let now = Date::now();
-        if now - told >= PROGRESS_EVERY {
+        if now - told >= PROGRESS_EVERY_MS {
             told = now;
             let record = report(&check, std::mem::take(&mut fresh));
             let answer = on_progress.call1(&JsValue::NULL, &record.into())?;
@@ -180,3 +160,23 @@ async fn name_in(engine: &Engine, pfs: Pfs, directory: Inum, inum: Inum) -> Opti
         position = page.next?;
     }
 }
+
+/// How often a page is told at most.
+const PROGRESS_EVERY_MS: f64 = 80.0;
+
+/// Files whose path is looked up for a finding; a badly damaged volume has more than anybody
+/// reads, and each may cost the reading of a directory.
+const PATHS_MAX: usize = 200;
+
+/// Directories that a path may lead through. Nothing legal comes near it, a loop would.
+const DEPTH_MAX: usize = 1024;
+
+/// What fits beside everything else that a tab holds.
+const OPTIONS: CheckOptions = CheckOptions {
+    data: true,
+    batch: 64,
+    inums_per_pass: 1 << 20,
+    directories_per_pass: 256 << 10,
+    shared_files: 128 << 10,
+    overlap_memory: 64 << 20,
+};

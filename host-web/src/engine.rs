@@ -11,9 +11,6 @@ use web_sys::Blob;
 
 use crate::files::FileSet;
 
-/// Blocks kept in memory: the whole metadata of most volumes, and little beside a tab's own needs.
-const CACHE_BYTES: usize = 32 << 20;
-
 /// No borrow of the cache lives across an await: operations overlap as promises do.
 pub(crate) struct Engine {
     volume: Volume,
@@ -31,7 +28,7 @@ impl Engine {
     pub(crate) async fn open(files: Vec<Blob>, options: OpenOptions) -> Result<Self, Error> {
         let files = FileSet::new(files);
         let volume = drive::open(&files, options).await?;
-        Ok(Self { volume, files, cache: RefCell::new(BlockCache::new(CACHE_BYTES)) })
+        Ok(Self { volume, files, cache: RefCell::new(BlockCache::new(CACHE_BYTES_MAX)) })
     }
 
     pub(crate) const fn volume(&self) -> &Volume {
@@ -66,3 +63,6 @@ impl Host for Engine {
         Ok(block)
     }
 }
+
+/// Blocks kept in memory: the whole metadata of most volumes, and little beside a tab's own needs.
+const CACHE_BYTES_MAX: usize = 32 << 20;

@@ -18,12 +18,6 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::Blob;
 
-/// Longest slice that requests are gathered into.
-const SLICE_MAX: u64 = 2 << 20;
-
-/// Longest stretch that nobody asked for and that is read all the same, to save a slice.
-const GAP_MAX: u64 = 64 << 10;
-
 /// Chosen files, or any other Blobs. Clones share them.
 #[derive(Clone)]
 pub(crate) struct FileSet(Rc<Inner>);
@@ -123,7 +117,7 @@ impl Inner {
         match self.slice(run.device, run.start, run.end).await {
             Ok(bytes) => {
                 for request in run.requests {
-                    // runs() made the slice of these very requests, and no longer than SLICE_MAX
+                    // runs() made the slice of these very requests, and no longer than SLICE_BYTES_MAX
                     // or one request
                     let at = (request.offset - run.start) as u32;
                     let part = bytes.subarray(at, at + request.len as u32);
@@ -195,8 +189,8 @@ fn runs(requests: Vec<Rc<Request>>) -> Vec<Run> {
         match runs.last_mut() {
             Some(run)
                 if run.device == request.device
-                    && request.offset <= run.end + GAP_MAX
-                    && end.max(run.end) - run.start <= SLICE_MAX =>
+                    && request.offset <= run.end + GAP_BYTES_MAX
+                    && end.max(run.end) - run.start <= SLICE_BYTES_MAX =>
             {
                 run.end = run.end.max(end);
                 run.requests.push(request);
@@ -222,6 +216,12 @@ fn cause_of(error: &JsValue) -> FaultCause {
         _ => FaultCause::Medium(0),
     }
 }
+
+/// Longest slice that requests are gathered into.
+const SLICE_BYTES_MAX: u64 = 2 << 20;
+
+/// Longest stretch that nobody asked for and that is read all the same, to save a slice.
+const GAP_BYTES_MAX: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_large_gap_or_another_device_begins_a_slice() {
-        let far = 1024 + GAP_MAX + 1;
+        let far = 1024 + GAP_BYTES_MAX + 1;
         assert_eq!(
             shape(&[(0, 0, 1024), (0, far, 1024), (1, far, 1024)]),
             [(0, 1024, 1), (far, far + 1024, 1), (far, far + 1024, 1)]

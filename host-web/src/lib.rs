@@ -4,12 +4,12 @@
 //! writes. The page keeps them in a dedicated worker (`page/worker.js`), but nothing here needs
 //! one. Nothing is copied whole: a block is read when an operation needs it, by slicing its file.
 //!
-//! * [`files`] - the chosen files as devices
-//! * [`engine`] - a volume, its cache, and the driver's way to both
-//! * [`names`] - bytes of names as JavaScript strings and back
-//! * [`checking`] - the checker, telling how it goes
-//! * [`path`] - from a path to an inode, symbolic links included
-//! * [`value`], [`failure`] - results and errors as JavaScript has them
+//! * `files` - the chosen files as devices
+//! * `engine` - a volume, its cache, and the driver's way to both
+//! * `names` - bytes of names as JavaScript strings and back
+//! * `checking` - the checker, telling how it goes
+//! * `path` - from a path to an inode, symbolic links included
+//! * `value`, `failure` - results and errors as JavaScript has them
 
 mod checking;
 mod engine;

@@ -7,9 +7,6 @@
 use js_sys::JsString;
 use wasm_bindgen::{JsCast, JsValue};
 
-/// First of the surrogates that stand for the bytes 0x80 to 0xff, less 0x80.
-const ESCAPE: u16 = 0xdc00;
-
 /// The string for the bytes of a name.
 pub(crate) fn to_js(bytes: &[u8]) -> JsValue {
     match str::from_utf8(bytes) {
@@ -55,6 +52,9 @@ fn from_units(units: impl IntoIterator<Item = u16>) -> Vec<u8> {
     }
     bytes
 }
+
+/// First of the surrogates that stand for the bytes 0x80 to 0xff, less 0x80.
+const ESCAPE: u16 = 0xdc00;
 
 #[cfg(test)]
 mod tests {

@@ -10,9 +10,6 @@ use farrier_core::units::Inum;
 use crate::engine::Engine;
 use crate::failure::Fault;
 
-/// Symbolic links that one path may lead through, as on Linux.
-const LINKS_MAX: u32 = 40;
-
 /// What to do with a symbolic link at the end of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LastLink {
@@ -105,6 +102,9 @@ fn push_front(ahead: &mut VecDeque<Vec<u8>>, path: &[u8]) {
         }
     }
 }
+
+/// Symbolic links that one path may lead through, as on Linux.
+const LINKS_MAX: u32 = 40;
 
 #[cfg(test)]
 mod tests {

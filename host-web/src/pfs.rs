@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use farrier_core::error::Error;
 use farrier_core::fs::read::READ_MAX;
 use farrier_core::fs::{Extent, Pfs as Tree, Read, ReadDir, ReadLink, Seek, SeekTarget};
 use js_sys::{Array, JsString, Uint8Array};
@@ -11,14 +10,8 @@ use wasm_bindgen::prelude::*;
 use crate::engine::Engine;
 use crate::failure::Fault;
 use crate::path::{Found, LastLink, resolve};
+use crate::value::SAFE_INTEGER_MAX;
 use crate::{names, value};
-
-/// Entries of a page where nobody says otherwise, and most of one page.
-const PAGE_DEFAULT: u32 = 512;
-const PAGE_MAX: u32 = 8192;
-
-/// Position behind `.` and `..`, which a list in a page does not want.
-pub(crate) const AFTER_DOTS: u64 = 2;
 
 /// One file system of a volume, or a snapshot.
 ///
@@ -44,7 +37,7 @@ impl Pfs {
         let operation = Seek {
             pfs: self.tree,
             inum: found.attributes.inum,
-            offset: whole(offset, "offset is no file offset")?,
+            offset: whole(offset, "offset must be a whole number from 0 to 2^53 - 1")?,
             target,
         };
         // a file's size is below 2^63; above 2^53 the answer is rounded, as the argument was
@@ -86,7 +79,7 @@ impl Pfs {
             .run(Read {
                 pfs: self.tree,
                 inum: found.attributes.inum,
-                offset: whole(offset, "offset is no file offset")?,
+                offset: whole(offset, "offset must be a whole number from 0 to 2^53 - 1")?,
                 len: (length as usize).min(READ_MAX),
                 ahead: 0,
             })
@@ -218,12 +211,18 @@ impl Pfs {
 
 /// A whole number that JavaScript meant exactly.
 fn whole(value: f64, complaint: &'static str) -> Result<u64, Fault> {
-    const EXACT: f64 = 9_007_199_254_740_991.0;
-    if value.fract() == 0.0 && (0.0..=EXACT).contains(&value) {
+    if value.fract() == 0.0 && (0.0..=SAFE_INTEGER_MAX as f64).contains(&value) {
         Ok(value as u64)
-    } else if value.is_finite() && value >= 0.0 {
-        Err(Error::InvalidArgument.into())
     } else {
         Err(Fault::Argument(complaint))
     }
 }
+
+/// Position behind `.` and `..`, which a list in a page does not want.
+pub(crate) const AFTER_DOTS: u64 = 2;
+
+/// Entries of a page where nobody says how many.
+const PAGE_DEFAULT: u32 = 512;
+
+/// Most entries of one page.
+const PAGE_MAX: u32 = 8192;

@@ -12,9 +12,6 @@ use wasm_bindgen::JsValue;
 use crate::failure::Fault;
 use crate::names;
 
-/// Largest whole number up to which every one is exact in JavaScript.
-const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
-
 /// A 64-bit quantity: a number where that is exact, else a bigint.
 pub(crate) fn int(value: u64) -> JsValue {
     if value <= SAFE_INTEGER_MAX { JsValue::from_f64(value as f64) } else { JsValue::from(value) }
@@ -193,6 +190,9 @@ pub(crate) fn facts(volume: &Volume) -> JsValue {
     record.set("headers", headers);
     record.into()
 }
+
+/// Largest whole number up to which every one is exact in JavaScript.
+pub(crate) const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
 #[cfg(test)]
 mod tests {
