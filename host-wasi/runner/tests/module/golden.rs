@@ -1,7 +1,7 @@
 //! What the module tells of golden images is what their manifests say.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use farrier_tests::images::{all_golden, manifest, unpack};
 use farrier_tests::manifest::Tree;
@@ -101,6 +101,24 @@ fn the_headers_and_volumes_of_a_file_system() {
     let sizes: Vec<_> = about.volumes.iter().map(|volume| volume.size >> 20).collect();
     assert_eq!(sizes, [1024, 2048, 72]);
     assert_eq!(about.headers.iter().filter(|header| header.is_chosen).count(), 3);
+}
+
+#[test]
+fn a_missing_volume_is_named_and_their_order_does_not_matter() {
+    let mut files = farrier_tests::images::shipped("empty-multivol");
+    let run = |files: &[PathBuf]| {
+        let output = Image::new(files).run(None, &["ls", "@"]).unwrap();
+        (output.code, String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = run(&files[..1]);
+    let expected = "the file system needs 3 volumes, 1 given; add the device with volume 1\n";
+    assert_eq!(code, 1);
+    assert!(said.ends_with(&format!("empty-multivol.vol0.img: {expected}")), "{said}");
+    let (code, said) = run(&[files[0].clone(), files[0].clone(), files[2].clone()]);
+    assert_eq!(code, 1);
+    assert!(said.contains("is volume 0, which was given already"), "{said}");
+    files.reverse();
+    assert_eq!(run(&files), (0, String::new()));
 }
 
 #[test]
