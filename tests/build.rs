@@ -8,8 +8,5 @@ fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("Cargo sets it"));
     // OUT_DIR is <target>/<profile>/build/<package>/out
     let target = out.ancestors().nth(4).expect("Cargo's layout");
-    println!(
-        "cargo::rustc-env=FARRIER_SCRATCH={}",
-        target.join("farrier-scratch").display()
-    );
+    println!("cargo::rustc-env=FARRIER_SCRATCH={}", target.join("farrier-scratch").display());
 }

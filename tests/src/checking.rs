@@ -21,10 +21,7 @@ pub fn check<S: Storage>(host: &TestHost<S>, options: CheckOptions) -> (Vec<Find
                 return (findings, check.summary());
             }
             Step::Read(wants) => {
-                let got = wants
-                    .iter()
-                    .map(|want| drive::ready(host.fetch(want)))
-                    .collect();
+                let got = wants.iter().map(|want| drive::ready(host.fetch(want))).collect();
                 check.resume(got);
                 findings.extend(check.take_findings());
             }

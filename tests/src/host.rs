@@ -31,9 +31,7 @@ impl Files {
             let size = file.metadata().expect("an open file").len();
             (file, size)
         };
-        Self {
-            files: paths.iter().map(open).collect(),
-        }
+        Self { files: paths.iter().map(open).collect() }
     }
 }
 
@@ -43,9 +41,7 @@ impl Storage for Files {
     }
 
     fn size(&self, device: DeviceIndex) -> u64 {
-        self.files
-            .get(usize::from(device.0))
-            .map_or(0, |(_, size)| *size)
+        self.files.get(usize::from(device.0)).map_or(0, |(_, size)| *size)
     }
 
     async fn read(
@@ -56,17 +52,10 @@ impl Storage for Files {
     ) -> Result<Vec<u8>, DeviceFault> {
         let mut bytes = vec![0; len];
         let (file, _) = &self.files[usize::from(device.0)];
-        file.read_exact_at(&mut bytes, offset)
-            .map(|()| bytes)
-            .map_err(|error| {
-                let cause = FaultCause::Medium(error.raw_os_error().unwrap_or(0));
-                DeviceFault {
-                    device,
-                    offset,
-                    len,
-                    cause,
-                }
-            })
+        file.read_exact_at(&mut bytes, offset).map(|()| bytes).map_err(|error| {
+            let cause = FaultCause::Medium(error.raw_os_error().unwrap_or(0));
+            DeviceFault { device, offset, len, cause }
+        })
     }
 }
 
@@ -101,19 +90,10 @@ impl<S: Storage> TestHost<S> {
     /// Why it cannot be opened.
     pub fn over(storage: S, allow_truncated: bool, cache_bytes: usize) -> Result<Self, Error> {
         let checks = Checks::with_crc32c(crc32c::crc32c);
-        let options = OpenOptions {
-            checks,
-            allow_truncated,
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions { checks, allow_truncated, ..OpenOptions::default() };
         let volume = drive::ready(drive::open(&storage, options))?;
         let cache = RefCell::new(BlockCache::new(cache_bytes));
-        Ok(Self {
-            storage,
-            volume,
-            cache,
-            seed: RefCell::new(1),
-        })
+        Ok(Self { storage, volume, cache, seed: RefCell::new(1) })
     }
 
     /// The volume.
@@ -147,9 +127,7 @@ impl<S: Storage> Cache for TestHost<S> {
 impl<S: Storage> Host for TestHost<S> {
     async fn fetch(&self, want: &Want) -> Result<Block, Error> {
         let block = drive::read_block(&self.volume, &self.storage, want).await?;
-        self.cache
-            .borrow_mut()
-            .insert(*want.id(), Block::clone(&block));
+        self.cache.borrow_mut().insert(*want.id(), Block::clone(&block));
         Ok(block)
     }
 

@@ -50,15 +50,8 @@ pub fn all_golden() -> Vec<(PathBuf, String)> {
         .collect();
     names.sort();
     names.dedup();
-    assert!(
-        names.len() > 10,
-        "{} holds no golden images",
-        folder.display()
-    );
-    names
-        .into_iter()
-        .map(|name| (folder.clone(), name))
-        .collect()
+    assert!(names.len() > 10, "{} holds no golden images", folder.display());
+    names.into_iter().map(|name| (folder.clone(), name)).collect()
 }
 
 /// The manifest of golden image `name`.
@@ -73,9 +66,7 @@ pub fn manifest(folder: &Path, name: &str) -> Manifest {
     } else {
         let packed = folder.join(format!("{name}.json.zst"));
         let output = Command::new("zstd").arg("-dcq").arg(&packed).output();
-        output
-            .unwrap_or_else(|error| panic!("zstd is needed to unpack images: {error}"))
-            .stdout
+        output.unwrap_or_else(|error| panic!("zstd is needed to unpack images: {error}")).stdout
     };
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("manifest of {name}: {error}"))
 }
@@ -151,16 +142,12 @@ impl Damaged {
         let path = folder.join(format!("{}.img", self.name));
         let base = unpack_file(&shipped_folder().join(format!("{}.img.zst", self.base)));
         copy_sparse(&base, &path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .expect("the copy was just made");
+        let file = OpenOptions::new().write(true).open(&path).expect("the copy was just made");
         if let Some(length) = self.truncate {
             file.set_len(length).expect("a file can be cut");
         }
         for (offset, hex) in &self.patches {
-            file.write_all_at(&from_hex(hex), *offset)
-                .expect("the patch lies in the file");
+            file.write_all_at(&from_hex(hex), *offset).expect("the patch lies in the file");
         }
         path
     }
@@ -174,16 +161,8 @@ impl Damaged {
 
 /// Copies `source` with its holes.
 fn copy_sparse(source: &Path, target: &Path) -> io::Result<()> {
-    let status = Command::new("cp")
-        .arg("--sparse=always")
-        .arg(source)
-        .arg(target)
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other("cp failed"))
-    }
+    let status = Command::new("cp").arg("--sparse=always").arg(source).arg(target).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other("cp failed")) }
 }
 
 /// Bytes from hexadecimal digits.

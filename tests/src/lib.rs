@@ -3,6 +3,7 @@
 //! Nothing here knows how the core works inside: what is compared is what a user would see.
 
 pub mod checking;
+pub mod fuzzing;
 pub mod host;
 pub mod images;
 pub mod manifest;

@@ -57,9 +57,7 @@ impl Entry {
     /// The path in bytes.
     #[must_use]
     pub fn path_bytes(&self) -> Vec<u8> {
-        self.path_hex
-            .as_deref()
-            .map_or_else(|| self.path.clone().into_bytes(), from_hex)
+        self.path_hex.as_deref().map_or_else(|| self.path.clone().into_bytes(), from_hex)
     }
 
     /// The target of a symbolic link in bytes.

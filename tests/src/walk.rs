@@ -44,20 +44,10 @@ pub struct Seen {
 /// Never: a walk starts at the root.
 pub fn walk<S: Storage>(host: &TestHost<S>, label: &str) -> Result<BTreeMap<Vec<u8>, Seen>, Error> {
     let super_root = host.volume().super_root();
-    let pfs = host.run(&OpenPfs {
-        super_root,
-        label: label.into(),
-    })?;
-    let root = host.run(&GetAttributes {
-        pfs,
-        inum: Inum::ROOT,
-    })?;
+    let pfs = host.run(&OpenPfs { super_root, label: label.into() })?;
+    let root = host.run(&GetAttributes { pfs, inum: Inum::ROOT })?;
     let kind = Some(ObjectKind::Directory);
-    let root = Seen {
-        attributes: Some(Ok(root)),
-        kind,
-        ..Seen::default()
-    };
+    let root = Seen { attributes: Some(Ok(root)), kind, ..Seen::default() };
     let mut seen = BTreeMap::from([(b"/".to_vec(), root)]);
     let mut stack = vec![(Vec::new(), vec![Inum::ROOT])];
     while let Some((path, ancestors)) = stack.pop() {
@@ -77,20 +67,10 @@ fn list<S: Storage>(
     stack: &mut Stack,
 ) {
     let directory = *ancestors.last().expect("a walk starts at the root");
-    let key = if path.is_empty() {
-        b"/".to_vec()
-    } else {
-        path.to_vec()
-    };
+    let key = if path.is_empty() { b"/".to_vec() } else { path.to_vec() };
     let mut position = Some(0);
     while let Some(from) = position {
-        let page = ReadDir {
-            pfs,
-            directory,
-            position: from,
-            limit: 100,
-            with_attributes: true,
-        };
+        let page = ReadDir { pfs, directory, position: from, limit: 100, with_attributes: true };
         let page = match host.run(&page) {
             Ok(page) => page,
             Err(error) => {
@@ -98,10 +78,7 @@ fn list<S: Storage>(
                 return;
             }
         };
-        seen.entry(key.clone())
-            .or_default()
-            .broken
-            .extend(&page.broken);
+        seen.entry(key.clone()).or_default().broken.extend(&page.broken);
         for entry in page.entries {
             if entry.name == b"." || entry.name == b".." {
                 continue;
@@ -129,20 +106,13 @@ fn look<S: Storage>(
     kind: ObjectKind,
     attributes: Result<Attributes, Error>,
 ) -> Seen {
-    let mut seen = Seen {
-        attributes: Some(attributes),
-        kind: Some(kind),
-        ..Seen::default()
-    };
+    let mut seen = Seen { attributes: Some(attributes), kind: Some(kind), ..Seen::default() };
     let Ok(attributes) = attributes else {
         return seen;
     };
     match attributes.kind {
         ObjectKind::Symlink => {
-            seen.target = Some(host.run(&ReadLink {
-                pfs,
-                inum: attributes.inum,
-            }));
+            seen.target = Some(host.run(&ReadLink { pfs, inum: attributes.inum }));
         }
         ObjectKind::Regular => {
             if attributes.size <= WHOLE_HASH_MAX {
@@ -167,13 +137,7 @@ pub fn read<S: Storage>(
     len: usize,
 ) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity(len);
-    for extent in host.run(&Read {
-        pfs,
-        inum,
-        offset,
-        len,
-        ahead: 0,
-    })? {
+    for extent in host.run(&Read { pfs, inum, offset, len, ahead: 0 })? {
         match extent {
             Extent::Zeros(len) => bytes.resize(bytes.len() + len, 0),
             Extent::Bytes(block, range) => bytes.extend_from_slice(&block[range]),
@@ -207,12 +171,7 @@ fn sparse_hash<S: Storage>(
     let inum = attributes.inum;
     let mut offset = 0;
     while offset < attributes.size {
-        let data = match host.run(&Seek {
-            pfs,
-            inum,
-            offset,
-            target: SeekTarget::Data,
-        }) {
+        let data = match host.run(&Seek { pfs, inum, offset, target: SeekTarget::Data }) {
             Err(Error::NoData) => break,
             found => found? & !0xffff,
         };
@@ -244,61 +203,30 @@ pub fn differences(entry: &Entry, seen: &Seen) -> Vec<String> {
     };
     let mut compare = |what: &str, want: Option<String>, have: String| {
         if want.as_ref().is_some_and(|want| *want != have) {
-            differ.push(format!(
-                "{what} is {have}, not {}",
-                want.unwrap_or_default()
-            ));
+            differ.push(format!("{what} is {have}, not {}", want.unwrap_or_default()));
         }
     };
     let is_directory = attributes.kind == ObjectKind::Directory;
-    compare(
-        "type",
-        Some(entry.kind.clone()),
-        attributes.kind.name().into(),
-    );
-    compare(
-        "mode",
-        entry.mode.clone(),
-        format!("{:04o}", attributes.mode),
-    );
+    compare("type", Some(entry.kind.clone()), attributes.kind.name().into());
+    compare("mode", entry.mode.clone(), format!("{:04o}", attributes.mode));
     compare("size", text(entry.size), attributes.size.to_string());
-    compare(
-        "nlink",
-        text(entry.nlink).filter(|_| !is_directory),
-        attributes.nlinks.to_string(),
-    );
+    compare("nlink", text(entry.nlink).filter(|_| !is_directory), attributes.nlinks.to_string());
     compare("uid", text(entry.uid), attributes.uid.to_string());
     compare("gid", text(entry.gid), attributes.gid.to_string());
-    compare(
-        "mtime",
-        text(entry.mtime_us),
-        attributes.mtime.0.to_string(),
-    );
-    compare(
-        "ctime",
-        text(entry.ctime_us),
-        attributes.ctime.0.to_string(),
-    );
+    compare("mtime", text(entry.mtime_us), attributes.mtime.0.to_string());
+    compare("ctime", text(entry.ctime_us), attributes.ctime.0.to_string());
     compare("inum", text(entry.inum), attributes.inum.0.to_string());
     compare("flags", text(entry.uflags), attributes.flags.to_string());
     let rdev = entry.rdev.map(|rdev| format!("{rdev:?}"));
     compare("rdev", rdev, format!("{:?}", attributes.device));
     if let Some(target) = entry.target_bytes() {
-        compare(
-            "target",
-            Some(format!("{:?}", Ok::<_, Error>(target))),
-            debug(&seen.target),
-        );
+        compare("target", Some(format!("{:?}", Ok::<_, Error>(target))), debug(&seen.target));
     }
     let hash = |want: &Option<String>| want.as_ref().map(|hash| format!("Ok({hash:?})"));
     if seen.sha256.is_some() {
         compare("contents", hash(&entry.sha256), debug(&seen.sha256));
     }
-    compare(
-        "sparse contents",
-        hash(&entry.sparse_sha256),
-        debug(&seen.sparse_sha256),
-    );
+    compare("sparse contents", hash(&entry.sparse_sha256), debug(&seen.sparse_sha256));
     differ
 }
 
@@ -307,7 +235,5 @@ fn text<T: ToString>(value: Option<T>) -> Option<String> {
 }
 
 fn debug<T: std::fmt::Debug>(value: &Option<T>) -> String {
-    value
-        .as_ref()
-        .map_or_else(|| "missing".into(), |value| format!("{value:?}"))
+    value.as_ref().map_or_else(|| "missing".into(), |value| format!("{value:?}"))
 }

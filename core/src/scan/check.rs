@@ -13,7 +13,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::finding::{Finding, FindingKind, Grade};
+use super::finding::{Finding, FindingKind, Grade, Unchecked};
 use super::freemap::{Static, Totals};
 use super::names::Names;
 use super::space::Space;
@@ -25,6 +25,11 @@ use crate::media::raw::RawBlockref;
 use crate::tree::Holder;
 use crate::units::Inum;
 use crate::volume::Volume;
+
+/// Passes over one PFS before its names are given up: more than any sound one needs.
+const PASSES_MAX: u64 = 4096;
+/// Smallest window of inode numbers.
+const WINDOW_MIN: usize = 2048;
 
 /// How to check.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +154,8 @@ pub struct Check {
     pub(super) free_nodes: Vec<usize>,
     pub(super) roots: Vec<Root>,
     pub(super) names: Names,
+    /// Where the next pass over the PFS at hand starts.
+    pass_next: Option<u64>,
     pub(super) shared: BTreeMap<BlockId, Sums>,
     pub(super) space: Space,
     pub(super) leaves: BTreeSet<u64>,
@@ -251,7 +258,8 @@ impl Check {
             open: Vec::new(),
             free_nodes: Vec::new(),
             roots: Vec::new(),
-            names: Names::new(0, 0, None, 0),
+            names: Names::new(0, 0, 0),
+            pass_next: None,
             shared: BTreeMap::new(),
             space: Space::new(options.overlap_memory),
             leaves: BTreeSet::new(),
@@ -354,15 +362,16 @@ impl Check {
     /// Ends the stage at hand and begins the next; `false` when there is none.
     fn next_stage(&mut self) -> bool {
         self.stage = match self.stage {
-            Stage::SuperRoot => self.pfs_stage(0, 0),
+            Stage::SuperRoot => self.pfs_stage(0, 0, 0),
             Stage::Pfs { index, pass } => {
                 self.end_pass();
-                let per_pass = self.options.inums_per_pass.max(1) as u64;
-                let next_inum = self.roots.get(index).map_or(0, |root| root.next_inum);
-                if (pass + 1).saturating_mul(per_pass) <= next_inum {
-                    self.pfs_stage(index, pass + 1)
-                } else {
-                    self.pfs_stage(index + 1, 0)
+                match self.pass_next.take() {
+                    Some(_) if pass + 1 >= PASSES_MAX => {
+                        self.report(FindingKind::NotChecked(Unchecked::Names), None, None);
+                        self.pfs_stage(index + 1, 0, 0)
+                    }
+                    Some(start) => self.pfs_stage(index, pass + 1, start),
+                    None => self.pfs_stage(index + 1, 0, 0),
                 }
             }
             Stage::Freemap => {
@@ -374,23 +383,16 @@ impl Check {
         true
     }
 
-    fn pfs_stage(&mut self, index: usize, pass: u64) -> Stage {
+    fn pfs_stage(&mut self, index: usize, pass: u64, start: u64) -> Stage {
         let Some(root) = self.roots.get(index) else {
             self.begin_freemap();
             return Stage::Freemap;
         };
-        let per_pass = self.options.inums_per_pass.max(1);
-        let start = pass * per_pass as u64;
-        // A number that was never handed out belongs to no entry, unless something is wrong.
-        let len = usize::try_from(root.next_inum.saturating_sub(start).saturating_add(1));
-        let len =
-            if pass == 0 { len.unwrap_or(per_pass).max(2048).min(per_pass) } else { per_pass };
-        // Pass 0 also looks at numbers behind the last pass.
-        let passes = root.next_inum / per_pass as u64 + 1;
-        let end = if passes == 1 { len as u64 } else { passes * per_pass as u64 };
-        let stray_from = (pass == 0).then_some(end);
-        let directories_max = self.options.directories_per_pass;
-        self.names = Names::new(start, len, stray_from, directories_max);
+        // No more room than the numbers that were handed out take, if the PFS says so truly.
+        let handed_out = root.next_inum.saturating_sub(start).saturating_add(1);
+        let len = usize::try_from(handed_out).unwrap_or(usize::MAX).max(WINDOW_MIN);
+        let len = len.min(self.options.inums_per_pass.max(1));
+        self.names = Names::new(start, len, self.options.directories_per_pass);
         self.is_part = false;
         let (blockref, size) = (root.blockref, 0);
         let owner = Owner { holder: Holder::PfsRoot, inum: Inum::ROOT, size };
@@ -400,7 +402,8 @@ impl Check {
     }
 
     fn end_pass(&mut self) {
-        let names = core::mem::replace(&mut self.names, Names::new(0, 0, None, 0));
+        let names = core::mem::replace(&mut self.names, Names::new(0, 0, 0));
+        self.pass_next = names.next();
         let mut found = Vec::new();
         names.findings(!self.is_part, |inum, kind| found.push((inum, kind)));
         for (inum, kind) in found {

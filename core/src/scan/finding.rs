@@ -207,6 +207,8 @@ pub enum Unchecked {
     Overlaps,
     /// Whether further directories hang together.
     DirectoryTree,
+    /// Names of further inodes.
+    Names,
 }
 
 impl FindingKind {
@@ -388,6 +390,9 @@ impl fmt::Display for FindingKind {
             }
             Self::NotChecked(Unchecked::Overlaps) => {
                 f.write_str("too large to look for overlapping blocks everywhere")
+            }
+            Self::NotChecked(Unchecked::Names) => {
+                f.write_str("inode numbers lie too far apart to look at the names of all")
             }
             Self::NotChecked(Unchecked::DirectoryTree) => {
                 f.write_str("too many directories to see whether all hang together")

@@ -19,9 +19,6 @@ struct Entry {
     flags: u8,
 }
 
-/// Numbers beyond those handed out that are remembered: more than a sound PFS has.
-const STRAYS_MAX: usize = 1 << 16;
-
 const EXISTS: u8 = 1;
 /// Its block could not be read: what it says is unknown, but it is not missing.
 const UNREADABLE: u8 = 2;
@@ -37,13 +34,12 @@ struct Directory {
 /// Inode numbers `start .. start + len` of a PFS.
 ///
 /// A window keeps memory bounded: the machine goes through a PFS with more numbers in several
-/// passes.
+/// passes. A pass goes on where a number was met, so gaps cost nothing, however wide.
 pub(super) struct Names {
     start: u64,
     entries: Vec<Entry>,
-    /// Numbers that the PFS never handed out, from here on: none of them should be met.
-    stray_from: Option<u64>,
-    strays: BTreeMap<u64, Entry>,
+    /// The lowest number behind the window that was met: where the next one starts.
+    next: Option<u64>,
     directories: BTreeMap<u64, Directory>,
     directories_max: usize,
     is_incomplete: bool,
@@ -56,19 +52,12 @@ impl core::fmt::Debug for Names {
 }
 
 impl Names {
-    /// A window over `len` numbers from `start`. Numbers from `stray_from` on are in no window; a
-    /// bounded number of those that are met all the same is remembered.
-    pub(super) fn new(
-        start: u64,
-        len: usize,
-        stray_from: Option<u64>,
-        directories_max: usize,
-    ) -> Self {
+    /// A window over `len` numbers from `start`.
+    pub(super) fn new(start: u64, len: usize, directories_max: usize) -> Self {
         Self {
             start,
             entries: vec![Entry::default(); len],
-            stray_from,
-            strays: BTreeMap::new(),
+            next: None,
             directories: BTreeMap::new(),
             directories_max,
             is_incomplete: false,
@@ -76,9 +65,10 @@ impl Names {
     }
 
     fn entry(&mut self, inum: u64) -> Option<&mut Entry> {
-        if self.stray_from.is_some_and(|from| inum >= from) {
-            let has_room = self.strays.len() < STRAYS_MAX || self.strays.contains_key(&inum);
-            return has_room.then(|| self.strays.entry(inum).or_default());
+        let end = self.start.saturating_add(self.entries.len() as u64);
+        if inum >= end {
+            self.next = Some(self.next.map_or(inum, |next| next.min(inum)));
+            return None;
         }
         let index = usize::try_from(inum.checked_sub(self.start)?).ok()?;
         self.entries.get_mut(index)
@@ -131,11 +121,15 @@ impl Names {
         Some(self.directories.entry(inum).or_default())
     }
 
+    /// Where the next window has to start, if numbers behind this one were met.
+    pub(super) const fn next(&self) -> Option<u64> {
+        self.next
+    }
+
     /// What does not fit together. `is_whole` tells whether every name of the PFS was seen: if
     /// not, a missing name is no news.
     pub(super) fn findings(&self, is_whole: bool, mut report: impl FnMut(Inum, FindingKind)) {
-        let strays = self.strays.iter().map(|(inum, entry)| (*inum, entry));
-        for (inum, entry) in (self.start..).zip(&self.entries).chain(strays) {
+        for (inum, entry) in (self.start..).zip(&self.entries) {
             let exists = entry.flags & EXISTS != 0;
             let readable = exists && entry.flags & UNREADABLE == 0;
             let mut report = |kind| report(Inum(inum), kind);
@@ -242,7 +236,7 @@ mod tests {
     }
 
     fn tree() -> Names {
-        let mut names = Names::new(0, 2048, Some(2048), 100);
+        let mut names = Names::new(0, 2048, 100);
         names.inode(1024, ObjectKind::Directory, 1, Inum::ROOT);
         names.name(1, 1024, ObjectKind::Directory);
         names.inode(1025, ObjectKind::Regular, 2, Inum(1024));
@@ -261,7 +255,9 @@ mod tests {
         let mut names = tree();
         names.name(1024, 1025, ObjectKind::Fifo);
         names.name(1024, 1500, ObjectKind::Regular);
+        names.name(1024, 0x34_5678, ObjectKind::Regular);
         names.name(1024, 0x12_3456, ObjectKind::Regular);
+        assert_eq!(names.next(), Some(0x12_3456), "another window looks at these");
         names.inode(1030, ObjectKind::Regular, 1, Inum::ROOT);
         names.inode(1031, ObjectKind::Regular, 0, Inum::ROOT);
         let links = FindingKind::Links { stored: 2, counted: 3 };
@@ -273,7 +269,6 @@ mod tests {
                 (1030, FindingKind::Orphan),
                 (1031, FindingKind::Unlinked),
                 (1500, FindingKind::Dangling),
-                (0x12_3456, FindingKind::Dangling),
             ]
         );
     }
