@@ -185,18 +185,15 @@ function goUp() {
 async function entriesOf(label, path) {
   const kept = folders.get(key(label, path));
   if (kept) return kept;
-  let entries = [];
-  entries.broken = [];
-  for await (const piece of volume.client.list(label, path)) entries = add(entries, piece);
+  const entries = Object.assign([], { broken: [] });
+  for await (const piece of volume.client.list(label, path)) add(entries, piece);
   keep(label, path, entries);
   return entries;
 }
 
-/** A folder with one piece more. */
 function add(entries, piece) {
-  const sum = entries.concat(piece.entries);
-  sum.broken = entries.broken.concat(piece.broken);
-  return sum;
+  entries.push(...piece.entries);
+  entries.broken.push(...piece.broken);
 }
 
 function keep(label, path, entries) {
@@ -252,16 +249,18 @@ async function arrive({ label, path }, { focus = false } = {}) {
       list.show(entries, view);
     } else {
       entries = Object.assign([], { broken: [] });
-      let shown = false;
+      // Sorted and drawn whenever there is half as much again: a folder of any size costs only a few sorts.
+      let shown = 0;
       for await (const piece of client.list(label, path)) {
         if (stale()) return;
-        entries = add(entries, piece);
-        // The view can be taken up again only when all is there to be sorted.
-        if (shown) list.update(entries);
-        else list.show(entries, view);
-        shown = true;
-        $('foot-items').textContent = `${format.count(entries.length, 'item')}\u2026`;
+        add(entries, piece);
+        if (shown === 0) list.show(entries, view);
+        else if (entries.length > shown * 1.5) list.update(entries);
+        else continue;
+        shown = entries.length;
+        $('foot-items').textContent = `${format.count(shown, 'item')}\u2026`;
       }
+      if (entries.length > shown) list.update(entries);
       showSelection(list.active, list.selected);
       keep(label, path, entries);
     }

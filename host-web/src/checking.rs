@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use farrier_core::drive;
 use farrier_core::engine::Block;
 use farrier_core::error::{Error, FaultCause};
-use farrier_core::fs::{GetAttributes, Pfs, ReadDir};
+use farrier_core::fs::{PathOf, Pfs};
 use farrier_core::scan::{Check, CheckOptions, Finding, Stage, Step};
 use farrier_core::units::Inum;
 use js_sys::{Array, Date, Function, Promise};
@@ -15,7 +15,6 @@ use wasm_bindgen_futures::JsFuture;
 use crate::engine::Engine;
 use crate::failure::Fault;
 use crate::names;
-use crate::pfs::AFTER_DOTS;
 use crate::value::{Record, finding, int};
 
 /// Checks everything. `on_progress` gets a `CheckProgress` now and then, and may return a promise
@@ -118,46 +117,10 @@ impl Paths {
             return None;
         }
         let pfs = Pfs::new(check.root(key.0 as usize)?);
-        let path = path_of(engine, pfs, key.1).await;
+        // Where something on the way is damaged, the inode's number has to do.
+        let path = engine.run(PathOf { pfs, inum: key.1 }).await.ok();
         self.known.insert(key, path.clone());
         path
-    }
-}
-
-/// A path of the inode: up by what each inode says of its parent. `None` where something on the
-/// way is damaged or contradicts itself.
-async fn path_of(engine: &Engine, pfs: Pfs, inum: Inum) -> Option<Vec<u8>> {
-    let mut names = Vec::new();
-    let mut at = inum;
-    while at != Inum::ROOT {
-        if names.len() >= DEPTH_MAX {
-            return None;
-        }
-        let parent = engine.run(GetAttributes { pfs, inum: at }).await.ok()?.parent;
-        names.push(name_in(engine, pfs, parent, at).await?);
-        at = parent;
-    }
-    let mut path = Vec::new();
-    for name in names.iter().rev() {
-        path.push(b'/');
-        path.extend_from_slice(name);
-    }
-    Some(if path.is_empty() { b"/".to_vec() } else { path })
-}
-
-/// The first name that `directory` has for `inum`.
-async fn name_in(engine: &Engine, pfs: Pfs, directory: Inum, inum: Inum) -> Option<Vec<u8>> {
-    let mut position = AFTER_DOTS;
-    loop {
-        let page = engine
-            .run(ReadDir { pfs, directory, position, limit: 1024, with_attributes: false })
-            .await
-            .ok()?;
-        let entry = page.entries.into_iter().find(|entry| entry.inum == inum);
-        if let Some(entry) = entry {
-            return Some(entry.name);
-        }
-        position = page.next?;
     }
 }
 
@@ -167,9 +130,6 @@ const PROGRESS_EVERY_MS: f64 = 80.0;
 /// Files whose path is looked up for a finding; a badly damaged volume has more than anybody
 /// reads, and each may cost the reading of a directory.
 const PATHS_MAX: usize = 200;
-
-/// Directories that a path may lead through. Nothing legal comes near it, a loop would.
-const DEPTH_MAX: usize = 1024;
 
 /// What fits beside everything else that a tab holds.
 const OPTIONS: CheckOptions = CheckOptions {

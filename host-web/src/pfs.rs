@@ -219,7 +219,7 @@ fn whole(value: f64, complaint: &'static str) -> Result<u64, Fault> {
 }
 
 /// Position behind `.` and `..`, which a list in a page does not want.
-pub(crate) const AFTER_DOTS: u64 = 2;
+const AFTER_DOTS: u64 = 2;
 
 /// Entries of a page where nobody says how many.
 const PAGE_DEFAULT: u32 = 512;

@@ -56,6 +56,19 @@ describe('the built page', { skip: notBuilt }, () => {
     return { text: await page.locator('#check-text').innerText(), findings: await page.locator('#check-findings li').allInnerTexts() };
   }
 
+  test('nothing leaves the page, and nothing else is loaded than the page', async () => {
+    const asked = [];
+    const listen = (request) => asked.push(`${request.method()} ${request.url()}`);
+    browser.context.on('request', listen);
+    await page.reload();
+    await openFiles(page, files('links'));
+    await download('unseen.zip');
+    browser.context.off('request', listen);
+    const elsewhere = asked.filter((each) => !each.startsWith(`GET ${server.url}`) && !each.startsWith(`GET blob:${server.url}`) && !each.startsWith('GET data:'));
+    assert.deepEqual(elsewhere, []);
+    assert.ok(asked.some((each) => each.endsWith('farrier_web_bg.wasm')), asked.join('\n'));
+  });
+
   test('a downloaded file has the content that was packed', async () => {
     const [image] = files('small-files');
     const { entries } = images.get('small-files').manifest().pfs.DATA;
