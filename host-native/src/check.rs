@@ -13,6 +13,8 @@ use crate::image::Image;
 
 /// Blocks that one step asks for: enough to keep the threads busy while the machine looks.
 const BATCH: usize = 512;
+/// Blocks of one job: handing one over costs about as much as checking a small block.
+const PART: usize = 8;
 
 /// Who listens to a check.
 pub trait Listener {
@@ -65,18 +67,19 @@ pub fn check<L: Listener>(
     })
 }
 
-type Job = (usize, Want);
-type Outcome = (usize, Result<Block, Error>);
+/// Blocks to read, and the place of the first of them in the batch.
+type Job = (usize, Vec<Want>);
+type Outcome = (usize, Vec<Result<Block, Error>>);
 
 fn work(blocks: &Blocks, queue: &Mutex<Receiver<Job>>, results: Sender<Outcome>) {
     loop {
         let job = lock(queue).recv();
-        let Ok((index, want)) = job else {
+        let Ok((start, wants)) = job else {
             return;
         };
         // Contents are read once; what is structure may be met again.
-        let got = if want.is_data() { blocks.read(&want) } else { blocks.get(&want) };
-        if results.send((index, got)).is_err() {
+        let read = |want: &Want| if want.is_data() { blocks.read(want) } else { blocks.get(want) };
+        if results.send((start, wants.iter().map(read).collect())).is_err() {
             return;
         }
     }
@@ -88,13 +91,15 @@ fn fetch(
     jobs: &Sender<Job>,
     done: &Receiver<Outcome>,
 ) -> Vec<Result<Block, Error>> {
-    for job in wants.iter().copied().enumerate() {
+    for (number, part) in wants.chunks(PART).enumerate() {
         // the receiver lives as long as the scope
-        let _ = jobs.send(job);
+        let _ = jobs.send((number * PART, part.to_vec()));
     }
     let mut got: Vec<Option<Result<Block, Error>>> = wants.iter().map(|_| None).collect();
-    for (index, outcome) in done.iter().take(wants.len()) {
-        got[index] = Some(outcome);
+    for (start, outcomes) in done.iter().take(wants.len().div_ceil(PART)) {
+        for (place, outcome) in got[start..].iter_mut().zip(outcomes) {
+            *place = Some(outcome);
+        }
     }
     got.into_iter().flatten().collect()
 }
