@@ -124,9 +124,19 @@ impl Copy<'_> {
             ObjectKind::Symlink => {
                 let link = self.session.read_link(self.pfs, attributes.inum);
                 let link = link.map_err(|error| self.fail(path, &error.to_string()))?;
-                let link = str::from_utf8(&link)
-                    .map_err(|_| self.fail(path, "its target is not UTF-8, which WASI asks for"))?;
-                make_link(link, target).map_err(|error| outside(target, &error))
+                let link = str::from_utf8(&link).map_err(|_| {
+                    self.fail(path, "its target is not UTF-8, which WASI asks for; not copied")
+                })?;
+                make_link(link, target).map_err(|error| {
+                    if link.starts_with('/') {
+                        self.fail(
+                            path,
+                            "the sandbox makes no link with an absolute target; not copied",
+                        )
+                    } else {
+                        outside(target, &error)
+                    }
+                })
             }
             kind => {
                 let text = format!("a {} cannot be made inside a sandbox; not copied", kind.name());

@@ -15,10 +15,20 @@ const BATCH_BYTES: u64 = 32 << 20;
 /// Files that `cat` is asked for at once.
 const BATCH_FILES: usize = 2000;
 
+/// Where `cargo xtask wasi` puts the module: below the build folder that this test is in, wherever
+/// that is; or below the usual one.
+fn built_module() -> PathBuf {
+    let module = |target: &Path| target.join("wasi/farrier.wasm");
+    // a test is <target>/<profile>/deps/<name>
+    let test = std::env::current_exe().expect("a test is a program");
+    let beside = test.ancestors().nth(3).map(module).filter(|file| file.exists());
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+    beside.unwrap_or_else(|| module(&usual))
+}
+
 /// The bytes of the module.
 pub(crate) fn module_bytes() -> Vec<u8> {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wasi/farrier.wasm");
-    let file = std::env::var_os("FARRIER_WASI_MODULE").map_or(built, PathBuf::from);
+    let file = std::env::var_os("FARRIER_WASI_MODULE").map_or_else(built_module, PathBuf::from);
     fs::read(&file).unwrap_or_else(|error| {
         panic!(
             "{}: {error}; run `cargo xtask wasi` first, or name the module in \
