@@ -89,11 +89,12 @@ async function open(files, options = {}) {
   try {
     const { facts, pfs } = await client.open(files, options);
     jobs.cancelAll();
+    const replaces = volume !== null;
     volume?.client.close();
     volume = { client, files, facts, pfs: pfs.entries, broken: pfs.broken };
     folders.clear();
     views.clear();
-    showVolume(what);
+    await showVolume(what, replaces);
   } catch (error) {
     client.close();
     showProblem(error, files);
@@ -120,7 +121,7 @@ function showProblem(error, files) {
   box.hidden = false;
 }
 
-function showVolume(what) {
+async function showVolume(what, replaces) {
   $('start').hidden = true;
   $('browser').hidden = false;
   $('volume-tools').hidden = false;
@@ -152,7 +153,9 @@ function showVolume(what) {
   if (broken.length > 0) {
     showProblem({ reason: 'pfs-damaged', message: broken[0].message, number: broken.length }, volume.files);
   }
-  const path = label === wanted?.label ? wanted.path : '/';
+  let path = label === wanted?.label ? wanted.path : '/';
+  // The place in the URL may be one of the volume before: kept if this one has it, too.
+  if (replaces && !(await volume.client.stat(label, path).then(() => true, () => false))) path = '/';
   // Not a step of its own in the history: there is nothing to go back to.
   history.replaceState(null, '', toHash(label, path));
   arrive({ label, path }, { focus: true });

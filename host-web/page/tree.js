@@ -59,7 +59,7 @@ export class FolderTree {
     node.element.setAttribute('aria-selected', 'true');
     if (!this.#tree.contains(document.activeElement)) {
       this.#setFocused(node);
-      node.element.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+      this.#scrollTo(node);
     }
   }
 
@@ -201,7 +201,14 @@ export class FolderTree {
   #focus(node) {
     this.#setFocused(node);
     node.element.focus({ preventScroll: true });
-    node.element.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    this.#scrollTo(node);
+  }
+
+  /** An item is as wide as the whole tree: what has to come into view is its name, and first its start. */
+  #scrollTo(node) {
+    for (const part of [...node.element.children].reverse()) {
+      part.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    }
   }
 
   #activate(node) {

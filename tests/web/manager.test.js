@@ -224,6 +224,19 @@ describe('file manager', () => {
     assert.deepEqual(await selected(), ['notes.md']);
   });
 
+  test('another image opens where the one before was, or at its root', async () => {
+    await open();
+    await enter('docs');
+    await open();
+    await row('readme.txt').waitFor();
+    await page.locator('#pfs').selectOption('DATA.2026-03-01');
+    await row('old.txt').waitFor();
+    await page.evaluate(() => history.replaceState(null, '', '#/DATA.2026-03-01/docs'));
+    await open();
+    await row('old.txt').waitFor();
+    assert.match(page.url(), /#\/DATA\.2026-03-01$/);
+  });
+
   test('the URL of nothing says so', async () => {
     await page.goto(`${server.url}#/DATA/nowhere`);
     await openFiles(page, image('plain'));
