@@ -266,3 +266,53 @@ fn lists_of_mounts_say_what_is_mounted() {
     assert_eq!(entry.kind, "fuse.farrier");
     assert!(entry.source.to_string_lossy().ends_with("links.img"), "{:?}", entry.source);
 }
+
+#[test]
+fn what_damage_does_not_touch_reads_as_before() {
+    if !can_mount() {
+        return;
+    }
+    for about in Damaged::all() {
+        let name = &about.name;
+        let path = fresh("harm");
+        let image = about.make(&path);
+        let point = fresh(name);
+        let output = farrier()
+            .args(["mount", "-o", "allow_truncated"])
+            .arg(&image)
+            .arg(&point)
+            .output()
+            .unwrap();
+        let (_, error, code) = told(output);
+        assert!(!error.contains("panicked"), "{name}: {error}");
+        if code == 0 {
+            let mounted = Mounted { path: point };
+            let before = about.before();
+            // the newer of two states may be the one that was damaged
+            let tree = &before.pfs["DATA"];
+            let mut told = differences(tree, &mounted.path);
+            told.retain(|text| !about.affected_paths.iter().any(|path| is_about(text, path)));
+            assert_eq!(told, Vec::<String>::new(), "{name}: {}", about.expect);
+        } else {
+            assert_eq!((code, error.lines().count()), (1, 1), "{name}: {error}");
+            let may_refuse = ["efuse", "annot be mounted", "Nothing can be mounted", "*"];
+            let said = format!("{} {}", about.expect, about.affected_paths.join(" "));
+            assert!(may_refuse.iter().any(|part| said.contains(part)), "{name}: {error}: {said}");
+        }
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
+/// Whether a difference is about `path`, which may end with `*`: its own, or that the listing which
+/// has to hold it fails.
+fn is_about(text: &str, path: &str) -> bool {
+    let stem = path.trim_end_matches('*').trim_end_matches('/');
+    let parent = stem.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let fails = |folder: &str| {
+        !folder.is_empty() && text.contains(&format!("{folder}: ")) && text.contains("os error")
+    };
+    text.starts_with(stem)
+        || text.starts_with(stem.trim_start_matches('/'))
+        || fails(stem)
+        || fails(parent)
+}

@@ -2,7 +2,7 @@
 //!
 //! Nothing here ever changes, so the kernel may keep all it learns: entries, attributes, missing
 //! names, links, contents and listings. Opening and closing cost no request at all (`ENOSYS` tells
-//! the kernel so), which also means that there is no state per open file.
+//! the kernel so, where it is new enough), which also means that there is no state per open file.
 //!
 //! Invariant: a directory that is damaged never looks short. Its readable names are listed, then
 //! the listing fails.
@@ -19,9 +19,9 @@ use farrier_core::error::Error;
 use farrier_core::fs::{DirEntry, Extent, Read, ReadDir, SeekTarget};
 use farrier_core::units::Inum;
 use fuser::{
-    Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
-    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyLseek, ReplyOpen, ReplyStatfs, Request,
+    Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, Request,
 };
 
 use super::attributes::{Owner, file_attr, file_type, placeholder};
@@ -37,6 +37,8 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const NEVER: Duration = Duration::ZERO;
 /// Inode numbers are not used again while a volume is mounted read-only.
 const GENERATION: Generation = Generation(0);
+/// Open files have no state, so their handles say nothing.
+const NO_HANDLE: FileHandle = FileHandle(0);
 /// Names that a directory is read by, without and with attributes. What does not fit the kernel's
 /// buffer is read again, so these are about half a buffer.
 const PAGE: usize = 512;
@@ -65,6 +67,8 @@ pub(crate) struct TreeFilesystem {
     streams: Streams,
     /// Directories that something in could not be told of: their listings end with an error.
     broken: Mutex<BTreeSet<Inum>>,
+    /// What the kernel offers, as far as answers depend on it.
+    offered: InitFlags,
 }
 
 thread_local! {
@@ -75,7 +79,14 @@ thread_local! {
 
 impl TreeFilesystem {
     pub(crate) fn new(tree: Tree, owner: Owner, report: Report) -> Self {
-        Self { tree, owner, report, streams: Streams::new(), broken: Mutex::default() }
+        Self {
+            tree,
+            owner,
+            report,
+            streams: Streams::new(),
+            broken: Mutex::default(),
+            offered: InitFlags::empty(),
+        }
     }
 
     fn refusal(&self, error: &Error) -> Errno {
@@ -136,6 +147,7 @@ impl TreeFilesystem {
 
 impl Filesystem for TreeFilesystem {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        self.offered = config.capabilities();
         for capability in CAPABILITIES {
             // an older kernel does without
             let _ = config.add_capabilities(capability);
@@ -186,7 +198,11 @@ impl Filesystem for TreeFilesystem {
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.error(Errno::ENOSYS);
+        if self.offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE);
+        }
     }
 
     fn read(
@@ -225,7 +241,11 @@ impl Filesystem for TreeFilesystem {
     }
 
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.error(Errno::ENOSYS);
+        if self.offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT) {
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+        }
     }
 
     fn readdir(
