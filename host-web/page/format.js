@@ -38,7 +38,7 @@ const KINDS = {
   dir: 'Folder',
   symlink: 'Link',
   fifo: 'FIFO',
-  cdev: 'Character device',
+  cdev: 'Char device',
   bdev: 'Block device',
   socket: 'Socket',
   whiteout: 'Whiteout',

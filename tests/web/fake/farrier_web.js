@@ -46,7 +46,9 @@ const root = dir({
   'beta.txt': text('beta\n'),
   'big.bin': file(pattern(9 * 1024 * 1024 + 17)),
   'damaged.bin': file(pattern(4096), { damaged: true }),
+  'crash.bin': node('file', { size: 10, crash: true }),
   'endless.bin': node('file', { size: 1024 ** 3, endless: true }),
+  'large.bin': node('file', { size: 257 * 1024 * 1024, endless: true }),
   'file10.txt': text('ten'),
   'file2.txt': text('two'),
   'line\nbreak': text('a name with a line break'),
@@ -78,7 +80,7 @@ function find(start, path, followLast, depth = 0) {
   return { node: at, path: walked || '/' };
 }
 
-const attributes = (name, { children, bytes, target, damaged, endless, error, ...rest }) => ({
+const attributes = (name, { children, bytes, target, damaged, endless, crash, error, ...rest }) => ({
   name, ...rest, ...(error ? { error: { message: error.message, ...error } } : {}),
 });
 
@@ -110,6 +112,7 @@ class Pfs {
     if (found.damaged && offset + length > 1024) {
       throw fail('EIO', 'data block with key 0x0 at 0x1c00000: check code is 1, the block has 2', { reason: 'damaged' });
     }
+    if (found.crash) throw new WebAssembly.RuntimeError('unreachable');
     if (found.endless) return new Uint8Array(Math.min(length, found.size - offset));
     return found.bytes.slice(offset, offset + length);
   }
