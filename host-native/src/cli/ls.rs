@@ -8,12 +8,12 @@ use clap::Args;
 use farrier::tree::{LastLink, Tree};
 use farrier_core::fs::Attributes;
 use farrier_core::media::inode::ObjectKind;
+use farrier_core::text;
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome, tell};
 use super::names::{JsonName, NameStyle, escaped};
 use super::source::TreeArguments;
-use super::times;
 
 /// List directories.
 #[derive(Debug, Args)]
@@ -131,7 +131,7 @@ impl Ls {
                 None => write!(
                     out,
                     "{}?????????   ?     ?     ?            ? {:19} ",
-                    letter(entry.kind),
+                    &text::mode(entry.kind, 0)[..1],
                     "?"
                 )?,
             }
@@ -205,57 +205,11 @@ fn long(attributes: &Attributes) -> String {
         _ => attributes.size.to_string(),
     };
     format!(
-        "{}{} {:>3} {:>5} {:>5} {size:>12} {}",
-        letter(attributes.kind),
-        permissions(attributes.mode),
+        "{} {:>3} {:>5} {:>5} {size:>12} {}",
+        text::mode(attributes.kind, attributes.mode),
         attributes.nlinks,
         attributes.uid,
         attributes.gid,
-        times::text(attributes.mtime)
+        text::time(attributes.mtime)
     )
-}
-
-pub(crate) const fn letter(kind: ObjectKind) -> char {
-    match kind {
-        ObjectKind::Directory => 'd',
-        ObjectKind::Regular => '-',
-        ObjectKind::Fifo => 'p',
-        ObjectKind::CharDevice => 'c',
-        ObjectKind::BlockDevice => 'b',
-        ObjectKind::Symlink => 'l',
-        ObjectKind::Socket => 's',
-        ObjectKind::Whiteout => 'w',
-    }
-}
-
-/// `rwxr-sr-t`
-pub(crate) fn permissions(mode: u32) -> String {
-    let mut text = String::with_capacity(9);
-    for (shift, special, set, unset) in
-        [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
-    {
-        let bits = mode >> shift;
-        text.push(if bits & 4 != 0 { 'r' } else { '-' });
-        text.push(if bits & 2 != 0 { 'w' } else { '-' });
-        text.push(match (bits & 1 != 0, mode & special != 0) {
-            (true, true) => set,
-            (false, true) => unset,
-            (true, false) => 'x',
-            (false, false) => '-',
-        });
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::permissions;
-
-    #[test]
-    fn modes_as_everybody_writes_them() {
-        assert_eq!(permissions(0o755), "rwxr-xr-x");
-        assert_eq!(permissions(0o4711), "rws--x--x");
-        assert_eq!(permissions(0o7000), "--S--S--T");
-        assert_eq!(permissions(0o1777), "rwxrwxrwt");
-    }
 }

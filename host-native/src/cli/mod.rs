@@ -15,7 +15,6 @@ mod progress;
 mod show;
 mod source;
 mod stat;
-mod times;
 mod tree;
 mod umount;
 
@@ -37,33 +36,19 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Tell what a file system is and where its volumes are.
     Info(info::Info),
-    /// List the PFSs, snapshots among them.
     Pfs(pfs::PfsCommand),
-    /// List directories.
     Ls(ls::Ls),
-    /// List a directory and all below it.
     Tree(tree::TreeCommand),
-    /// Write the contents of files to standard output.
     Cat(cat::Cat),
-    /// Tell all about files.
     Stat(stat::Stat),
-    /// Copy a file or a directory with all below it.
     CopyOut(copy_out::CopyOut),
-    /// Check a file system: every block, every name, the freemap.
     Check(check::CheckCommand),
-    /// Show the tree of blocks, one per line.
     Show(show::Show),
-    /// Tell how the space is used, by the freemap.
     Freemap(freemap::Freemap),
-    /// Mount a PFS, read-only.
     Mount(mount::Mount),
-    /// Unmount what was mounted.
     Umount(umount::Umount),
-    /// Write completions for a shell to standard output.
     Completions(generate::Completions),
-    /// Write the manual pages into a directory.
     Man(generate::Man),
 }
 

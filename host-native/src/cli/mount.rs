@@ -28,7 +28,7 @@ const READY: &str = "mounted";
 /// `farrier umount DIR`, or gets SIGINT, SIGTERM or SIGHUP. While it is mounted, it holds a shared
 /// lock (flock) on its devices.
 #[derive(Debug, Args)]
-#[command(after_long_help = OPTIONS_HELP)]
+#[command(after_long_help = OPTIONS_HELP, override_usage = USAGE)]
 pub(crate) struct Mount {
     /// Devices of the file system, one of them with @LABEL, and the directory to mount at.
     #[arg(required = true, num_args = 2.., value_names = ["DEVICE[@LABEL]", "DIR"])]
@@ -46,6 +46,8 @@ pub(crate) struct Mount {
     #[arg(long, hide = true)]
     report_ready: bool,
 }
+
+const USAGE: &str = "farrier mount [OPTIONS] DEVICE[@LABEL]... DIR";
 
 const OPTIONS_HELP: &str = "\
 Options for -o:

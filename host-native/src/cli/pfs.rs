@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use clap::Args;
 use farrier_core::fs::PfsInfo;
 use farrier_core::media::inode::PfsKind;
+use farrier_core::text;
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome, tell};
 use super::names::{JsonName, escaped};
 use super::source::DeviceArguments;
-use super::times;
 
 /// List the PFSs, snapshots among them.
 #[derive(Debug, Args)]
@@ -98,7 +98,7 @@ fn write_table(out: &mut impl Write, entries: &[PfsInfo]) -> io::Result<()> {
             if info.is_snapshot { "yes" } else { "no" },
             info.data_bytes,
             info.inode_count,
-            times::text(info.created),
+            text::time(info.created),
             escaped(&info.label)
         )?;
     }

@@ -9,13 +9,12 @@ use farrier::tree::{LastLink, Tree};
 use farrier_core::fs::Attributes;
 use farrier_core::media::check::CheckMethod;
 use farrier_core::media::inode::ObjectKind;
+use farrier_core::text;
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome, tell};
-use super::ls::permissions;
 use super::names::{JsonName, escaped};
 use super::source::TreeArguments;
-use super::times;
 
 /// Tell all about files.
 #[derive(Debug, Args)]
@@ -113,7 +112,8 @@ fn write_facts(out: &mut impl Write, attributes: &Attributes) -> io::Result<()> 
     let check =
         CheckMethod::from_code(attributes.check_request).map_or("unknown", CheckMethod::name);
     writeln!(out, "inode       {}", attributes.inum.0)?;
-    writeln!(out, "mode        {:04o} ({})", attributes.mode, permissions(attributes.mode))?;
+    let mode = text::mode(attributes.kind, attributes.mode);
+    writeln!(out, "mode        {:04o} ({mode})", attributes.mode)?;
     writeln!(out, "owner       {}:{}", attributes.uid, attributes.gid)?;
     writeln!(out, "links       {}", attributes.nlinks)?;
     if matches!(attributes.kind, ObjectKind::CharDevice | ObjectKind::BlockDevice) {
@@ -121,25 +121,10 @@ fn write_facts(out: &mut impl Write, attributes: &Attributes) -> io::Result<()> 
     }
     writeln!(out, "size        {}", attributes.size)?;
     writeln!(out, "allocated   {}", attributes.allocated_bytes)?;
-    writeln!(out, "modified    {}", times::text(attributes.mtime))?;
-    writeln!(out, "changed     {}", times::text(attributes.ctime))?;
-    writeln!(out, "created     {}", times::text(attributes.btime))?;
+    writeln!(out, "modified    {}", text::time(attributes.mtime))?;
+    writeln!(out, "changed     {}", text::time(attributes.ctime))?;
+    writeln!(out, "created     {}", text::time(attributes.btime))?;
     writeln!(out, "flags       {:#x}", attributes.flags)?;
     writeln!(out, "check       {check}")?;
-    writeln!(out, "compression {}", compression(attributes.compression_request))
-}
-
-/// `zlib:9`
-fn compression(request: u8) -> String {
-    let name = match request & 15 {
-        0 => "none",
-        1 => "autozero",
-        2 => "lz4",
-        3 => "zlib",
-        _ => "unknown",
-    };
-    match request >> 4 {
-        0 => name.to_owned(),
-        level => format!("{name}:{level}"),
-    }
+    writeln!(out, "compression {}", text::compression_request(attributes.compression_request))
 }
