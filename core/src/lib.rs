@@ -11,12 +11,13 @@
 //! | 0 | [`units`], [`error`] | quantities, and what can go wrong |
 //! | 1 | [`media`] | bytes and their meaning |
 //! | 1 | [`storage`] | the door to devices |
+//! | 2 | [`text`] | how people write what the media says |
 //! | 2 | [`engine`] | what makes an operation restartable |
 //! | 3 | [`tree`] | the radix tree of blockrefs |
 //! | 4 | [`fs`] | what a virtual file system asks for |
-//! | 4 | [`scan`] | long work as cursor machines: the checker |
 //! | 5 | [`volume`] | a volume as a whole |
-//! | 6 | [`drive`] | runs operations and machines over a storage |
+//! | 6 | [`scan`] | long work as cursor machines: the checker |
+//! | 7 | [`drive`] | runs operations and machines over a storage |
 //!
 //! To read a file: [`drive::open`] a [`volume::Volume`], run [`fs::OpenPfs`], [`fs::Lookup`] and
 //! [`fs::Read`] with [`drive::run`].
@@ -35,6 +36,7 @@ pub mod fs;
 pub mod media;
 pub mod scan;
 pub mod storage;
+pub mod text;
 pub mod tree;
 pub mod units;
 pub mod volume;

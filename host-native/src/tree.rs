@@ -5,8 +5,8 @@ use std::sync::Arc;
 use farrier_core::engine::Operation;
 use farrier_core::error::Error;
 use farrier_core::fs::{
-    Attributes, DirEntry, Extent, GetAttributes, Lookup, Pfs, PfsInfo, Read, ReadAhead, ReadDir,
-    ReadLink, Seek, SeekTarget,
+    Attributes, DirEntry, Extent, GetAttributes, Lookup, PathOf, Pfs, PfsInfo, Read, ReadAhead,
+    ReadDir, ReadLink, Seek, SeekTarget,
 };
 use farrier_core::media::inode::ObjectKind;
 use farrier_core::units::Inum;
@@ -197,34 +197,12 @@ impl Tree {
     }
 }
 
-/// Directories that a path is looked for through.
-const CLIMB_MAX: usize = 256;
-
 impl Tree {
     /// A path that leads to `inum`, as far as the media can tell: by the parent that each inode
     /// says it has.
     #[must_use]
     pub fn path_of(&self, inum: Inum) -> Option<Vec<u8>> {
-        if inum == Inum::ROOT {
-            return Some(b"/".to_vec());
-        }
-        let mut names = Vec::new();
-        let mut at = inum;
-        while at != Inum::ROOT {
-            if names.len() >= CLIMB_MAX {
-                return None;
-            }
-            let parent = self.attributes(at).ok()?.parent;
-            let listing = self.list(parent, false).ok()?;
-            names.push(listing.entries.into_iter().find(|entry| entry.inum == at)?.name);
-            at = parent;
-        }
-        let mut path = Vec::new();
-        for name in names.iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        Some(path)
+        self.run(&PathOf { pfs: self.pfs, inum }).ok()
     }
 }
 

@@ -4,6 +4,7 @@ use farrier_core::error::Error;
 use farrier_core::fs::{Attributes, DirEntry, PfsInfo};
 use farrier_core::media::check::CheckMethod;
 use farrier_core::scan::Finding;
+use farrier_core::text;
 use farrier_core::units::WallTime;
 use farrier_core::volume::Volume;
 use js_sys::{Array, Object, Reflect};
@@ -79,24 +80,9 @@ pub(crate) fn stats(attributes: &Attributes) -> Record {
     record.set("birthtimeMs", milliseconds(attributes.btime));
     record.set("mtimeUs", int(attributes.mtime.0));
     record.set("ctimeUs", int(attributes.ctime.0));
-    record.set("compression", compression_name(attributes.compression_request).as_str());
+    record.set("compression", text::compression_request(attributes.compression_request).as_str());
     record.set("check", check_name(attributes.check_request));
     record
-}
-
-/// "lz4", "zlib:9": as the tools of HAMMER2 name what was asked for.
-fn compression_name(request: u8) -> String {
-    let name = match request & 0x0f {
-        0 => "none",
-        1 => "autozero",
-        2 => "lz4",
-        3 => "zlib",
-        _ => "unknown",
-    };
-    match request >> 4 {
-        0 => name.to_owned(),
-        level => format!("{name}:{level}"),
-    }
 }
 
 fn check_name(request: u8) -> &'static str {
@@ -197,13 +183,6 @@ pub(crate) const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn compression_is_named_with_its_level() {
-        assert_eq!(compression_name(0x02), "lz4");
-        assert_eq!(compression_name(0x93), "zlib:9");
-        assert_eq!(compression_name(0x0f), "unknown");
-    }
 
     #[test]
     fn times_before_1970_are_negative() {

@@ -11,6 +11,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("media", 1),
     ("storage", 1),
     ("engine", 2),
+    ("text", 2),
     ("tree", 3),
     ("fs", 4),
     ("volume", 5),
