@@ -222,6 +222,23 @@ fn a_mount_in_use_is_detached_by_a_signal_and_served_to_its_end() {
 }
 
 #[test]
+fn a_mount_that_lost_its_server_is_told_and_cleared() {
+    if !can_mount() {
+        return;
+    }
+    let path = fresh("dead");
+    let mut child = foreground(&shipped("links"), &path);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let image = shipped("links").remove(0);
+    let (_, error, code) = run(&["mount".as_ref(), image.as_os_str(), path.as_os_str()]);
+    assert_eq!(code, 1);
+    assert!(error.contains("whose program is gone") && error.contains("farrier umount"), "{error}");
+    assert_eq!(run(&["umount".as_ref(), path.as_os_str()]).2, 0);
+    assert!(!is_mounted(&path));
+}
+
+#[test]
 fn an_ordinary_user_mounts_with_the_helper() {
     if !can_mount() || !rustix::process::geteuid().is_root() {
         return;

@@ -16,7 +16,7 @@ use rustix::mount::MountFlags;
 use super::filesystem::TreeFilesystem;
 use super::options::MountOptions;
 use super::report::Report;
-use super::unmount::{mounted_at, option_value, real_path, unmount};
+use super::unmount::{find_helper, mounted_at, option_value, real_path, unmount};
 use crate::tree::Tree;
 
 /// The kernel's door.
@@ -161,21 +161,20 @@ impl Mounted {
 fn check_directory(directory: &Path) -> Result<PathBuf, MountError> {
     let named = || directory.to_owned();
     let real = real_path(directory);
-    let metadata = std::fs::metadata(directory);
-    let is_dead = metadata.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotConnected);
     // Before all else: what another user mounted may not even be looked at. Where the kernel's
     // list cannot be read, the kernel decides.
-    if let Ok(Some(mount)) = mounted_at(&real)
-        && !is_dead
-    {
-        let source = mount.source.to_string_lossy().into_owned();
-        return Err(MountError::Busy(named(), source));
+    if let Ok(Some(mount)) = mounted_at(&real) {
+        // unlike its attributes, the kernel cannot know this of a mount that nobody serves
+        return Err(match rustix::fs::statfs(&real) {
+            Err(Errno::NOTCONN) => MountError::Dead(named()),
+            _ => MountError::Busy(named(), mount.source.to_string_lossy().into_owned()),
+        });
     }
+    let metadata = std::fs::metadata(directory);
     let metadata = metadata.map_err(|error| match error.kind() {
         ErrorKind::NotFound => MountError::Missing(named()),
         ErrorKind::PermissionDenied => MountError::Denied(named()),
         ErrorKind::NotADirectory => MountError::NotDirectory(named()),
-        ErrorKind::NotConnected => MountError::Dead(named()),
         _ => MountError::Other(named(), error.to_string()),
     })?;
     if metadata.is_dir() { Ok(real) } else { Err(MountError::NotDirectory(named())) }
@@ -213,6 +212,7 @@ fn open_session(
             MountError::Other(directory.to_owned(), error.to_string())
         }),
         // Only root may; for everybody else a program of FUSE's does it.
+        Err(Errno::PERM) if find_helper().is_none() => Err(MountError::NoHelper),
         Err(Errno::PERM) => {
             config.mount_options = helper_options(options, source);
             Session::new(filesystem, directory, &config)

@@ -121,23 +121,25 @@ pub fn unmount(directory: &Path, is_lazy: bool) -> Result<(), UnmountError> {
     }
 }
 
-/// Where the program that unmounts for ordinary users may be.
-const HELPERS: [&str; 3] = ["fusermount3", "/usr/bin/fusermount3", "/bin/fusermount3"];
+/// The program that mounts and unmounts for ordinary users, if it is there.
+pub(crate) fn find_helper() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/bin", "/bin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join("fusermount3"))
+        .find(|program| program.is_file())
+}
 
 /// Only root may unmount; for everybody else a program of FUSE's does it.
 fn helper(path: &Path, directory: &Path, is_lazy: bool) -> Result<(), UnmountError> {
     let named = || directory.to_owned();
-    let run = |program: &&str| {
-        let mut command = Command::new(program);
-        command.arg("-u").args(is_lazy.then_some("-z")).arg("--").arg(path);
-        command.stdin(Stdio::null()).env("LC_ALL", "C").output()
-    };
-    let is_there = |result: &io::Result<_>| !matches!(result, Err(error) if error.kind() == io::ErrorKind::NotFound);
-    let output = HELPERS
-        .iter()
-        .map(run)
-        .find(is_there)
-        .ok_or_else(|| UnmountError::NoHelper(named()))?
+    let program = find_helper().ok_or_else(|| UnmountError::NoHelper(named()))?;
+    let mut command = Command::new(program);
+    command.arg("-u").args(is_lazy.then_some("-z")).arg("--").arg(path);
+    let output = command
+        .stdin(Stdio::null())
+        .env("LC_ALL", "C")
+        .output()
         .map_err(|error| UnmountError::Other(named(), error.to_string()))?;
     if output.status.success() {
         return Ok(());
