@@ -16,6 +16,7 @@ use crate::toolchain::{Route, WasmToolchain};
 use crate::web::Effort;
 use crate::workspace::Workspace;
 
+mod bench;
 mod core_proof;
 mod demo;
 mod failure;
@@ -58,12 +59,7 @@ fn perform(task: &str, mut arguments: Arguments) -> Outcome {
         }
         "demo" => perform_demo(arguments),
         "test" => perform_test(arguments),
-        "bench" => {
-            let workspace = Workspace::locate()?;
-            run::run(
-                workspace.cargo().args(["bench", "--package", "farrier-benches"]).args(arguments.0),
-            )
-        }
+        "bench" => bench::bench(&Workspace::locate()?, &arguments.0),
         "web" => {
             let release = arguments.flag("--release");
             let (workspace, toolchain) = with_toolchain(arguments)?;
@@ -212,7 +208,9 @@ cargo xtask TASK [OPTIONS]
   setup [--no-web]
                   get what is missing: Debian packages, both wasm targets, npm packages
                   --no-web without browser, Node.js and bindgen
-  bench [ARGS]    cargo bench -p farrier-benches
+  bench [inside [ARGS] | outside [ARGS]]
+                  inside   the core's own parts (ARGS: `--help` of divan)
+                  outside  mounts beside peers, check beside cat (ARGS: `outside --help`; root)
   web [--release] build the page into host-web/dist
                   --release  also shrink it with binaryen
   wasi            build the WASI module into target/wasi/farrier.wasm
