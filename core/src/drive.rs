@@ -15,9 +15,9 @@ use crate::storage::Storage;
 use crate::units::DeviceIndex;
 use crate::volume::{OpenOptions, Volume, header_reads};
 
-/// Runs after which an operation is taken to be endless. The deepest legal tree needs a small part
-/// of that.
-const RUNS_MAX: u32 = 4096;
+/// Runs after which an operation is taken to be endless. The longest path through the deepest legal
+/// tree needs a part of that.
+const RUNS_MAX: u32 = 1 << 16;
 
 /// What a host brings: a cache that many operations share, and the way to fill it.
 pub trait Host: Cache {

@@ -33,6 +33,8 @@ pub enum Error {
     NotRegular,
     /// The name is longer than 255 bytes.
     NameTooLong,
+    /// A path leads through too many symbolic links.
+    TooManyLinks,
     /// An argument that no object takes, such as an offset beyond the largest file.
     InvalidArgument,
     /// A seek for data or a hole behind the last one.
@@ -58,6 +60,7 @@ impl fmt::Display for Error {
             Self::NotSymlink => f.write_str("not a symbolic link"),
             Self::NotRegular => f.write_str("not a regular file"),
             Self::NameTooLong => f.write_str("name longer than 255 bytes"),
+            Self::TooManyLinks => f.write_str("too many symbolic links"),
             Self::InvalidArgument => f.write_str("invalid argument"),
             Self::NoData => f.write_str("no data or hole behind this offset"),
             Self::Damaged(damage) => write!(f, "damaged media: {damage}"),

@@ -14,6 +14,7 @@ pub fn errno(error: &Error) -> Errno {
         Error::IsDirectory => Errno::ISDIR,
         Error::NotSymlink | Error::NotRegular | Error::InvalidArgument => Errno::INVAL,
         Error::NameTooLong => Errno::NAMETOOLONG,
+        Error::TooManyLinks => Errno::LOOP,
         Error::NoData => Errno::NXIO,
         Error::Damaged(_) | Error::Device(_) | Error::Refused(_) | Error::Limit(_) => Errno::IO,
         // what the core may learn to report before this function does
@@ -45,6 +46,7 @@ mod tests {
             (Error::NotRegular, Errno::INVAL),
             (Error::InvalidArgument, Errno::INVAL),
             (Error::NameTooLong, Errno::NAMETOOLONG),
+            (Error::TooManyLinks, Errno::LOOP),
             (Error::NoData, Errno::NXIO),
             (Error::Damaged(Damage::new(Volume::place(), DamageKind::KeyOrder)), Errno::IO),
             (fault(FaultCause::Medium(5)), Errno::IO),

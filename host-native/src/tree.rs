@@ -6,15 +6,14 @@ use farrier_core::engine::Operation;
 use farrier_core::error::Error;
 use farrier_core::fs::{
     Attributes, DirEntry, Extent, GetAttributes, Lookup, PathOf, Pfs, PfsInfo, Read, ReadAhead,
-    ReadDir, ReadLink, Seek, SeekTarget,
+    ReadDir, ReadLink, Resolve, Seek, SeekTarget,
 };
-use farrier_core::media::inode::ObjectKind;
 use farrier_core::units::Inum;
+
+pub use farrier_core::fs::LastLink;
 
 use crate::image::Image;
 
-/// Symbolic links that one path may lead through, as in Linux.
-const LINKS_MAX: usize = 40;
 /// Entries that a directory is read by.
 const PAGE: usize = 1024;
 
@@ -25,15 +24,6 @@ pub struct Tree {
     pfs: Pfs,
     label: Vec<u8>,
     inode_count: u64,
-}
-
-/// What to do with a symbolic link at the end of a path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LastLink {
-    /// Go where it points to.
-    Follow,
-    /// Take the link itself.
-    Keep,
 }
 
 /// A directory, as far as it can be read.
@@ -116,33 +106,8 @@ impl Tree {
     /// # Errors
     /// A part of it does not exist, is no directory, or cannot be read.
     pub fn resolve(&self, path: &[u8], last_link: LastLink) -> Result<Attributes, Error> {
-        let root = self.attributes(Inum::ROOT)?;
-        let mut at = root;
-        let mut parts = reversed_parts(path);
-        // a slash behind the last name asks for a directory, as everywhere
-        let wants_directory = path.ends_with(b"/");
-        let mut links = 0;
-        while let Some(part) = parts.pop() {
-            let next = self.lookup(at.inum, &part)?;
-            let follows = !parts.is_empty() || wants_directory || last_link == LastLink::Follow;
-            if next.kind != ObjectKind::Symlink || !follows {
-                at = next;
-                continue;
-            }
-            links += 1;
-            if links > LINKS_MAX {
-                return Err(Error::NoEntry);
-            }
-            let target = self.read_link(next.inum)?;
-            if target.starts_with(b"/") {
-                at = root;
-            }
-            parts.extend(reversed_parts(&target));
-        }
-        if wants_directory && at.kind != ObjectKind::Directory {
-            return Err(Error::NotDirectory);
-        }
-        Ok(at)
+        let resolve = Resolve { pfs: self.pfs, path: path.to_vec(), last_link };
+        Ok(self.run(&resolve)?.attributes)
     }
 
     /// Reads a range of a file; see [`Read`].
@@ -204,13 +169,4 @@ impl Tree {
     pub fn path_of(&self, inum: Inum) -> Option<Vec<u8>> {
         self.run(&PathOf { pfs: self.pfs, inum }).ok()
     }
-}
-
-/// The names of a path, last one first.
-fn reversed_parts(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty())
-        .rev()
-        .map(<[u8]>::to_vec)
-        .collect()
 }

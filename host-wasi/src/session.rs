@@ -1,14 +1,14 @@
 //! An opened volume: its devices, its cache, and the way from labels and paths to inodes.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt::Debug;
 
 use farrier_core::drive::{self, Host};
 use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Operation, Want};
 use farrier_core::error::Error;
-use farrier_core::fs::{Attributes, GetAttributes, ListPfs, Lookup, OpenPfs, Pfs, ReadLink};
-use farrier_core::media::inode::ObjectKind;
+use farrier_core::fs::{
+    Attributes, GetAttributes, LastLink, ListPfs, OpenPfs, Pfs, ReadLink, Resolve,
+};
 use farrier_core::storage::Storage;
 use farrier_core::units::{DeviceIndex, Inum};
 use farrier_core::volume::{OpenOptions, Volume};
@@ -17,9 +17,6 @@ use farrier_wasi::name::Name;
 
 use crate::device::Devices;
 use crate::failure::Failure;
-
-/// Symbolic links that one path may lead through, as many as BSD allows.
-const LINKS_MAX: u32 = 32;
 
 /// A volume that is open for reading.
 #[derive(Debug)]
@@ -134,31 +131,12 @@ impl Session {
         path: &[u8],
         follow: bool,
     ) -> Result<Attributes, Failure> {
-        let fail = |error: Failure| self.failure(error.at(path));
-        let get = |inum| self.run(&GetAttributes { pfs: *pfs, inum });
-        let mut names: VecDeque<Vec<u8>> = names(path).collect();
-        let mut at = get(Inum::ROOT).map_err(|error| fail(error.into()))?;
-        let mut links = 0;
-        while let Some(name) = names.pop_front() {
-            let lookup = Lookup { pfs: *pfs, directory: at.inum, name };
-            let found = self.run(&lookup).map_err(|error| fail(error.into()))?;
-            if found.kind != ObjectKind::Symlink || (names.is_empty() && !follow) {
-                at = found;
-                continue;
-            }
-            links += 1;
-            if links > LINKS_MAX {
-                return Err(fail(Failure::new("leads through too many symbolic links")));
-            }
-            let target = self.read_link(pfs, found.inum).map_err(|error| fail(error.into()))?;
-            if target.starts_with(b"/") {
-                at = get(Inum::ROOT).map_err(|error| fail(error.into()))?;
-            }
-            for name in self::names(&target).collect::<Vec<_>>().into_iter().rev() {
-                names.push_front(name);
-            }
-        }
-        Ok(at)
+        let last_link = if follow { LastLink::Follow } else { LastLink::Keep };
+        let resolve = Resolve { pfs: *pfs, path: path.to_vec(), last_link };
+        let found = self.run(&resolve);
+        found
+            .map(|there| there.attributes)
+            .map_err(|error| self.failure(Failure::from(error).at(path)))
     }
 
     /// The inode that `target` names, and the path that reports give it.
@@ -185,7 +163,7 @@ impl Session {
     }
 }
 
-/// The names of a path. A trailing slash says nothing more here than the name before it.
+/// The names of a path, as reports write it.
 fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty() && *name != b".")

@@ -12,8 +12,6 @@ use crate::value::{Record, int};
 pub(crate) enum Fault {
     /// The core's errors.
     Core(Error),
-    /// A path leads through too many symbolic links.
-    TooManyLinks,
     /// An argument that is none.
     Argument(&'static str),
     /// A listed name whose inode does not exist.
@@ -52,7 +50,6 @@ impl Fault {
         match self {
             Self::Core(Error::Damaged(damage)) => damage.to_string(),
             Self::Core(error) => error.to_string(),
-            Self::TooManyLinks => "too many symbolic links".to_owned(),
             Self::Argument(text) => (*text).to_owned(),
             Self::Dangling(inum) => format!("this name is of {inum}, which does not exist"),
         }
@@ -74,11 +71,11 @@ impl Fault {
 
     const fn code(&self) -> &'static str {
         match self {
-            Self::TooManyLinks => "ELOOP",
             Self::Argument(_) => "EINVAL",
             Self::Dangling(_) => "EIO",
             Self::Core(error) => match error {
                 Error::NoEntry | Error::NoInode(_) | Error::NoPfs => "ENOENT",
+                Error::TooManyLinks => "ELOOP",
                 Error::NotDirectory => "ENOTDIR",
                 Error::IsDirectory => "EISDIR",
                 Error::NameTooLong => "ENAMETOOLONG",

@@ -16,7 +16,6 @@ mod engine;
 mod failure;
 mod files;
 mod names;
-mod path;
 mod pfs;
 mod value;
 mod volume;

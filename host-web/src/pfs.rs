@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use farrier_core::fs::read::READ_MAX;
-use farrier_core::fs::{Extent, Pfs as Tree, Read, ReadDir, ReadLink, Seek, SeekTarget};
+use farrier_core::fs::{
+    Extent, LastLink, Pfs as Tree, Read, ReadDir, ReadLink, Resolve, Resolved, Seek, SeekTarget,
+};
 use js_sys::{Array, JsString, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use crate::engine::Engine;
 use crate::failure::Fault;
-use crate::path::{Found, LastLink, resolve};
 use crate::value::SAFE_INTEGER_MAX;
 use crate::{names, value};
 
@@ -28,8 +29,10 @@ impl Pfs {
         Self { engine, tree }
     }
 
-    async fn find(&self, path: &JsString, last: LastLink) -> Result<Found, Fault> {
-        resolve(&self.engine, self.tree, &names::from_js(path), last).await
+    /// A relative path is one from the root, too.
+    async fn find(&self, path: &JsString, last_link: LastLink) -> Result<Resolved, Fault> {
+        let path = names::from_js(path);
+        Ok(self.engine.run(Resolve { pfs: self.tree, path, last_link }).await?)
     }
 
     async fn seek(&self, path: &JsString, offset: f64, target: SeekTarget) -> Result<f64, Fault> {

@@ -82,13 +82,17 @@ fn mutated_images_are_walked_to_the_end() {
     }
 }
 
-/// Runs that once found something.
+/// Seeds of runs that once found something.
+const KNOWN: &[u64] = &[
+    // a PFS root that claims 2^56 inode numbers kept the checker busy for ever
+    380,
+];
+
 #[test]
 fn known_cases() {
     let subjects = subjects();
-    // 380: a PFS root that claims 2^56 inode numbers kept the checker busy for ever
-    for seed in [380] {
-        mutate(&subjects, &Seed(seed));
+    for seed in KNOWN {
+        mutate(&subjects, &Seed(*seed));
     }
 }
 

@@ -4,7 +4,7 @@
 use farrier_core::drive::run_turn;
 use farrier_core::engine::Turn;
 use farrier_core::error::{Error, Refusal};
-use farrier_core::fs::{ListPfs, Lookup, OpenPfs, PathOf, Pfs, ReadDir};
+use farrier_core::fs::{LastLink, ListPfs, Lookup, OpenPfs, PathOf, Pfs, ReadDir, Resolve};
 use farrier_core::units::Inum;
 use farrier_tests::host::{Files, TestHost};
 use farrier_tests::images::{shipped, shipped_folder, unpack};
@@ -114,13 +114,58 @@ fn a_path_leads_to_an_inode_and_back() {
     for (path, seen) in walk(&host, "DATA").unwrap() {
         let Some(Ok(attributes)) = seen.attributes else { panic!("{path:?}") };
         let back = host.run(&PathOf { pfs, inum: attributes.inum }).unwrap();
-        let mut directory = Inum::ROOT;
-        for name in back.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            let name = name.to_vec();
-            directory = host.run(&Lookup { pfs, directory, name }).unwrap().inum;
-        }
-        assert_eq!(directory, attributes.inum, "{}", String::from_utf8_lossy(&path));
+        let resolve = Resolve { pfs, path: back, last_link: LastLink::Keep };
+        let there = host.run(&resolve).unwrap().attributes;
+        assert_eq!(there.inum, attributes.inum, "{}", String::from_utf8_lossy(&path));
         followed += 1;
     }
     assert!(followed > 50, "{followed} paths");
+}
+
+#[test]
+fn links_are_followed_within_the_tree_and_not_for_ever() {
+    let host = TestHost::open(&shipped("links"), false).unwrap();
+    let super_root = host.volume().super_root();
+    let pfs = host.run(&OpenPfs { super_root, label: b"DATA".to_vec() }).unwrap();
+    let (mut followed, mut loops, mut dangling) = (0, 0, 0);
+    for (path, seen) in walk(&host, "DATA").unwrap() {
+        let Some(Ok(target)) = seen.target else { continue };
+        let name = String::from_utf8_lossy(&path).into_owned();
+        let kept = Resolve { pfs, path: path.clone(), last_link: LastLink::Keep };
+        assert_eq!(
+            host.run(&kept).unwrap().attributes,
+            seen.attributes.unwrap().unwrap(),
+            "{name}"
+        );
+        match host.run(&Resolve { pfs, path, last_link: LastLink::Follow }) {
+            Ok(there) => {
+                let again = Resolve { pfs, path: there.path(), last_link: LastLink::Keep };
+                assert_eq!(host.run(&again).unwrap(), there, "{name}: names lead through no link");
+                followed += 1;
+            }
+            Err(Error::TooManyLinks) => loops += 1,
+            Err(Error::NoEntry | Error::NotDirectory | Error::NameTooLong) => dangling += 1,
+            Err(error) => panic!("{name} to {target:?}: {error}"),
+        }
+    }
+    // `dot` and `root` lead somewhere, `sym-loop` to itself.
+    assert_eq!((followed, loops), (2, 1));
+    assert!(dangling > 20, "{dangling}");
+}
+
+#[test]
+fn paths_that_lead_nowhere() {
+    let host = TestHost::open(&shipped("links"), false).unwrap();
+    let super_root = host.volume().super_root();
+    let pfs = host.run(&OpenPfs { super_root, label: b"DATA".to_vec() }).unwrap();
+    let resolve = |path: &[u8]| {
+        host.run(&Resolve { pfs, path: path.to_vec(), last_link: LastLink::Follow })
+            .map(|there| there.attributes.inum)
+    };
+    assert_eq!(resolve(b""), Ok(Inum::ROOT));
+    assert_eq!(resolve(b"/../.././"), Ok(Inum::ROOT));
+    assert_eq!(resolve(b"/none"), Err(Error::NoEntry));
+    assert_eq!(resolve(b"/a/b/../one"), resolve(b"a/one"));
+    assert_eq!(resolve(b"/a/one/"), Err(Error::NotDirectory));
+    assert_eq!(resolve(&[b'x'; 256]), Err(Error::NameTooLong));
 }

@@ -1,8 +1,8 @@
 //! What a virtual file system asks for, one operation per file. Floor 4.
 //!
 //! Every operation is a value that implements [`Operation`](crate::engine::Operation): pure,
-//! restartable, and started by the driver. They share what this page and [`node`] offer and do not
-//! know each other.
+//! restartable, and started by the driver. They share what [`node`] offers and do not know each
+//! other, but for [`resolve`], which is made of others.
 
 pub mod attributes;
 pub mod lookup;
@@ -12,6 +12,7 @@ pub mod pfs;
 pub mod read;
 pub mod readdir;
 pub mod readlink;
+pub mod resolve;
 pub mod seek;
 
 pub use attributes::{Attributes, GetAttributes};
@@ -21,4 +22,5 @@ pub use pfs::{ListPfs, OpenPfs, Pfs, PfsInfo};
 pub use read::{Extent, Read, ReadAhead};
 pub use readdir::{DirEntry, DirPage, ReadDir};
 pub use readlink::ReadLink;
+pub use resolve::{LastLink, Resolve, Resolved};
 pub use seek::{Seek, SeekTarget};
