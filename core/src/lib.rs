@@ -24,6 +24,15 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(
+    clippy::alloc_instead_of_core,
+    clippy::cast_possible_truncation,
+    clippy::large_stack_arrays,
+    clippy::needless_pass_by_ref_mut,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used
+)]
 
 extern crate alloc;
 #[cfg(test)]

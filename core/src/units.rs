@@ -94,8 +94,9 @@ impl WallTime {
     /// Nanoseconds within the second, 0 to 999,999,000.
     #[must_use]
     pub const fn nanoseconds(self) -> u32 {
-        // rem_euclid of a million fits a u32 with room for the factor
-        (self.0.cast_signed().rem_euclid(1_000_000) as u32) * 1000
+        #[expect(clippy::cast_possible_truncation, reason = "below a million")]
+        let micros = self.0.cast_signed().rem_euclid(1_000_000) as u32;
+        micros * 1000
     }
 }
 

@@ -189,6 +189,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 static CRC_TABLES: [[u32; 256]; 16] = crc_tables();
 
 #[expect(clippy::cast_possible_truncation, reason = "const: the loop ends at 256")]
+#[expect(clippy::large_stack_arrays, reason = "const: there is no stack")]
 const fn crc_tables() -> [[u32; 256]; 16] {
     let mut tables = [[0_u32; 256]; 16];
     let mut byte = 0;

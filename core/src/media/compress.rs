@@ -3,7 +3,6 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::FILE_BLOCK_LEN;
 use super::check::Verified;
 use crate::error::ExpandFault;
 
@@ -51,7 +50,7 @@ fn expand_lz4(stored: &[u8]) -> Result<Vec<u8>, ExpandFault> {
         .ok()
         .and_then(|length| stream.get(..length))
         .ok_or(ExpandFault::Length(length))?;
-    let mut contents = vec![0; FILE_BLOCK_LEN as usize];
+    let mut contents = vec![0; CONTENTS_MAX];
     let len =
         lz4_flex::block::decompress_into(stream, &mut contents).map_err(|_| ExpandFault::Stream)?;
     contents.truncate(len);
@@ -59,9 +58,12 @@ fn expand_lz4(stored: &[u8]) -> Result<Vec<u8>, ExpandFault> {
 }
 
 fn expand_zlib(stored: &[u8]) -> Result<Vec<u8>, ExpandFault> {
-    miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(stored, FILE_BLOCK_LEN as usize)
+    miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(stored, CONTENTS_MAX)
         .map_err(|_| ExpandFault::Stream)
 }
+
+/// A file block: nothing on media expands to more.
+const CONTENTS_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

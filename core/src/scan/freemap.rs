@@ -17,6 +17,9 @@ use crate::media::{CHUNK_LEN, SEGMENT_LEN, ZONE_LEN};
 use crate::tree::Holder;
 use crate::units::{Inum, MediaOffset};
 
+/// A chunk, as segments count.
+const CHUNK_BYTES: u32 = 16 << 10;
+
 /// What the leaves add up to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Totals {
@@ -93,7 +96,7 @@ fn check_counts(
     space: &Space,
     report: &mut impl FnMut(FindingKind),
 ) {
-    let (stored, counted) = (segment.avail.get(), free_chunks * CHUNK_LEN as u32);
+    let (stored, counted) = (segment.avail.get(), free_chunks * CHUNK_BYTES);
     if stored != counted {
         let segment = MediaOffset(start);
         report(FindingKind::SegmentAvail { segment, stored, counted });

@@ -12,8 +12,8 @@ const ZONE_CHUNKS: u64 = ZONE_LEN / CHUNK_LEN;
 /// Smallest grain of a block.
 const GRAIN_LEN: u64 = 1024;
 const ZONE_GRAINS: u64 = ZONE_LEN / GRAIN_LEN;
-/// Memory of one zone's grains: covered and start bits.
-const GRAINS_COST: usize = (ZONE_GRAINS / 8 * 2) as usize;
+/// Memory of one zone's grains, covered and start bits: two bits for each of 2^20 grains.
+const GRAINS_COST: usize = 256 << 10;
 
 /// A set of bits below a fixed number.
 #[derive(Debug)]
