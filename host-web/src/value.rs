@@ -142,7 +142,7 @@ pub(crate) fn facts(volume: &Volume) -> JsValue {
     let header = volume.header();
     let record = Record::new();
     record.set("size", int(header.total_size()));
-    record.set("free", int(header.allocator_free()));
+    record.set("free", int(volume.space().free_bytes));
     record.set("version", header.version().number());
     record.set("fsid", header.fsid().to_string().as_str());
     record.set("mirrorTid", int(header.mirror_tid().0));

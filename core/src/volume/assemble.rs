@@ -86,6 +86,15 @@ pub struct Piece {
     pub device_size: u64,
 }
 
+/// How much a file system holds, as `statfs` tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Bytes that can hold data.
+    pub size_bytes: u64,
+    /// Bytes of them that are free.
+    pub free_bytes: u64,
+}
+
 /// An opened file system: read-only so far, and the same for ever.
 #[derive(Clone, Debug)]
 pub struct Volume {
@@ -161,6 +170,16 @@ impl Volume {
     #[must_use]
     pub const fn super_root(&self) -> Blockref {
         self.super_root
+    }
+
+    /// Size and free space, by the volume header.
+    ///
+    /// Growing a volume with other tools makes them count its new space twice, so what is free is
+    /// cut to what there is. The exact count is in the freemap.
+    #[must_use]
+    pub fn space(&self) -> Space {
+        let size_bytes = self.header.allocator_size();
+        Space { size_bytes, free_bytes: self.header.allocator_free().min(size_bytes) }
     }
 
     /// The arithmetic of check codes.

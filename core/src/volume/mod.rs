@@ -8,4 +8,4 @@
 
 mod assemble;
 
-pub use assemble::{HeaderRead, HeaderSlot, OpenOptions, Piece, Volume, header_reads};
+pub use assemble::{HeaderRead, HeaderSlot, OpenOptions, Piece, Space, Volume, header_reads};

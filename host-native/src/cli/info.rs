@@ -87,8 +87,8 @@ impl Report {
             mirror_tid: header.mirror_tid().0,
             freemap_tid: header.freemap_tid().0,
             total_bytes: header.total_size(),
-            allocator_bytes: header.allocator_size(),
-            free_bytes: header.allocator_free().min(header.allocator_size()),
+            allocator_bytes: volume.space().size_bytes,
+            free_bytes: volume.space().free_bytes,
             boot_area: header.boot_area(),
             aux_area: header.aux_area(),
             volumes: volume

@@ -18,6 +18,7 @@ use std::time::Duration;
 use farrier_core::error::Error;
 use farrier_core::fs::{DirEntry, Extent, Read, ReadDir, SeekTarget};
 use farrier_core::units::Inum;
+use farrier_core::volume::Space;
 use fuser::{
     Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
     LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
@@ -295,13 +296,11 @@ impl Filesystem for TreeFilesystem {
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         const UNIT: u32 = 16 << 10;
-        let header = self.tree.image().volume().header();
-        let size = header.allocator_size();
-        // a grown volume counts its new space twice
-        let free = header.allocator_free().min(size);
+        let Space { size_bytes, free_bytes } = self.tree.image().volume().space();
         let blocks = |bytes: u64| bytes / u64::from(UNIT);
         let files = self.tree.inode_count();
-        reply.statfs(blocks(size), blocks(free), blocks(free), files, 0, UNIT, 255, UNIT);
+        let free = blocks(free_bytes);
+        reply.statfs(blocks(size_bytes), free, free, files, 0, UNIT, 255, UNIT);
     }
 
     fn lseek(
