@@ -31,16 +31,23 @@ impl Compression {
     }
 }
 
-/// The contents of a stored block: at most 64 KiB, whatever the bytes say.
+/// The contents of a stored block: at most 64 KiB, whatever the bytes say, and in no more memory
+/// than they need, for they stay in the cache.
 ///
 /// # Errors
 /// The stream is not one, or expands to more than a file block.
 pub fn expand(stored: Verified, compression: Compression) -> Result<Verified, ExpandFault> {
     match compression {
         Compression::None => Ok(stored),
-        Compression::Lz4 => stored.expand(expand_lz4),
-        Compression::Zlib => stored.expand(expand_zlib),
+        Compression::Lz4 => stored.expand(|stored| expand_lz4(stored).map(fitted)),
+        Compression::Zlib => stored.expand(|stored| expand_zlib(stored).map(fitted)),
     }
+}
+
+/// Expanding takes room for a whole file block; the end of a short file would keep it.
+fn fitted(mut contents: Vec<u8>) -> Vec<u8> {
+    contents.shrink_to_fit();
+    contents
 }
 
 fn expand_lz4(stored: &[u8]) -> Result<Vec<u8>, ExpandFault> {
@@ -90,6 +97,15 @@ mod tests {
         let mut zlib = miniz_oxide::deflate::compress_to_vec_zlib(&contents, 6);
         zlib.extend([0; 500]);
         assert_eq!(expanded(&zlib, Compression::Zlib).unwrap(), contents);
+    }
+
+    #[test]
+    fn short_contents_keep_no_room_for_long_ones() {
+        let contents = vec![7; 1024];
+        let zlib = miniz_oxide::deflate::compress_to_vec_zlib(&contents, 6);
+        for expanded in [expand_lz4(&lz4(&contents, 0)), expand_zlib(&zlib)] {
+            assert!(fitted(expanded.unwrap()).capacity() < 2048);
+        }
     }
 
     #[test]
