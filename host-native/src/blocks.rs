@@ -22,6 +22,9 @@ use crate::device::Devices;
 
 /// Parts of the cache with a lock of their own.
 const SHARDS: usize = 16;
+/// The part of the cache that file contents may take, one in so many: who reads them keeps them
+/// (the kernel, for a mount), and memory that is soon used again costs no page faults.
+const DATA_SHARE: usize = 4;
 
 /// The blocks of one file system, and the threads that read ahead.
 #[derive(Debug)]
@@ -40,8 +43,14 @@ pub(crate) struct Store {
 
 #[derive(Debug)]
 struct Shard {
-    cache: RwLock<BlockCache>,
+    cache: RwLock<ShardCache>,
     flights: Mutex<HashMap<BlockId, Arc<Flight>, BuildHasherDefault<DefaultHasher>>>,
+}
+
+#[derive(Debug)]
+struct ShardCache {
+    structure: BlockCache,
+    data: BlockCache,
 }
 
 /// A read under way.
@@ -56,9 +65,14 @@ impl Blocks {
     /// that read ahead (none: no read-ahead).
     #[must_use]
     pub fn new(volume: Volume, devices: Devices, cache_bytes: usize, ahead_threads: usize) -> Self {
+        let shard_bytes = cache_bytes / SHARDS;
+        let data_bytes = shard_bytes / DATA_SHARE;
         let shards = (0..SHARDS)
             .map(|_| Shard {
-                cache: RwLock::new(BlockCache::new(cache_bytes / SHARDS)),
+                cache: RwLock::new(ShardCache {
+                    structure: BlockCache::new(shard_bytes - data_bytes),
+                    data: BlockCache::new(data_bytes),
+                }),
                 flights: Mutex::default(),
             })
             .collect();
@@ -120,6 +134,7 @@ impl Host for Blocks {
     }
 
     fn advise(&self, wants: Vec<Want>) {
+        self.store.announce(&wants);
         self.ahead.advise(wants);
     }
 }
@@ -129,6 +144,32 @@ impl Store {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
         // the remainder is below the number of shards
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
+    }
+
+    /// Tells the devices what will be read soon, neighbours as one range: threads that read ahead
+    /// block by block look like chance to a kernel, which then reads little ahead itself.
+    fn announce(&self, wants: &[Want]) {
+        let mut range: Option<(DeviceIndex, u64, u64)> = None;
+        for want in wants {
+            let location = want.location();
+            let Ok((device, offset)) = self.volume.locate(location, want.place()) else {
+                continue;
+            };
+            let len = location.len() as u64;
+            match &mut range {
+                Some((last, start, so_far)) if *last == device && *start + *so_far == offset => {
+                    *so_far += len;
+                }
+                _ => {
+                    if let Some((device, offset, len)) = range.replace((device, offset, len)) {
+                        self.devices.will_need(device, offset, len);
+                    }
+                }
+            }
+        }
+        if let Some((device, offset, len)) = range {
+            self.devices.will_need(device, offset, len);
+        }
     }
 
     fn read(&self, want: &Want) -> Result<Block, Error> {
@@ -166,7 +207,8 @@ impl Store {
         };
         if let Ok(block) = &got {
             let mut cache = shard.cache.write().unwrap_or_else(PoisonError::into_inner);
-            cache.insert(*want.id(), Block::clone(block));
+            let part = if want.is_data() { &mut cache.data } else { &mut cache.structure };
+            part.insert(*want.id(), Block::clone(block));
         }
         landing.flight.land(got.clone());
         got
@@ -181,7 +223,8 @@ enum Boarding {
 impl Shard {
     fn peek(&self, id: &BlockId) -> Option<Block> {
         // Nothing that can panic runs under these locks; a poisoned one is as good as new.
-        self.cache.read().unwrap_or_else(PoisonError::into_inner).peek(id)
+        let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        cache.structure.peek(id).or_else(|| cache.data.peek(id))
     }
 
     fn board(&self, id: &BlockId) -> Boarding {

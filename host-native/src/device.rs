@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use farrier_core::error::{DeviceFault, FaultCause};
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
 use rustix::buffer::spare_capacity;
-use rustix::fs::FlockOperation;
+use rustix::fs::{Advice, FlockOperation};
 use rustix::io::Errno;
 
 /// Opened devices, in the order in which they were named.
@@ -79,6 +80,17 @@ impl Devices {
             }
         }
         Ok(())
+    }
+
+    /// Tells the system that a range will be read soon, so that it comes in large pieces and while
+    /// we do other things.
+    pub(crate) fn will_need(&self, index: DeviceIndex, offset: u64, len: u64) {
+        if let (Some(device), Some(len)) =
+            (self.devices.get(usize::from(index.0)), NonZeroU64::new(len))
+        {
+            // only advice
+            let _ = rustix::fs::fadvise(&device.file, offset, Some(len), Advice::WillNeed);
+        }
     }
 
     fn read_now(&self, index: DeviceIndex, offset: u64, len: usize) -> Result<Vec<u8>, FaultCause> {
