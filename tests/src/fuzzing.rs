@@ -147,6 +147,19 @@ impl Subject {
         subject
     }
 
+    /// Replaces eight bytes wherever a block holds them; tells in how many places.
+    pub fn replace(&mut self, from: &[u8; 8], to: &[u8; 8]) -> usize {
+        let mut places = 0;
+        for known in &self.blocks {
+            let block = self.memory.get(known.offset, known.len);
+            for at in (0..block.len()).step_by(8).filter(|at| block[*at..].starts_with(from)) {
+                self.memory.put(known.offset + at as u64, to);
+                places += 1;
+            }
+        }
+        places
+    }
+
     /// Takes note of the block that the blockref at `referred_at` refers to, and of all below it.
     fn explore(&mut self, referred_at: u64) {
         let raw = self.memory.get(referred_at, 128);

@@ -8,6 +8,7 @@ use farrier_core::fs::{ListPfs, Lookup, OpenPfs};
 use farrier_core::scan::{CheckOptions, Grade};
 use farrier_core::units::Inum;
 use farrier_tests::checking::check;
+use farrier_tests::fuzzing::Subject;
 use farrier_tests::host::TestHost;
 use farrier_tests::images::{Damaged, scratch};
 use farrier_tests::walk::{Seen, differences, read, walk};
@@ -250,4 +251,15 @@ fn a_damaged_newest_header_falls_back_to_the_state_before() {
         assert_eq!(has_newer, newer, "{name}");
         std::fs::remove_file(path).unwrap();
     }
+}
+
+#[test]
+fn a_name_of_an_impossible_inode_is_dangling() {
+    // The number has the bit that keys of names have: no inode can, and no window may start there.
+    let path = Damaged::named("d-dirent-dangling").make(&scratch("damaged-inum"));
+    let mut subject = Subject::load(&path);
+    assert_eq!(subject.replace(&0x12_3456_u64.to_le_bytes(), &u64::MAX.to_le_bytes()), 1);
+    let summary = subject.walk_mutated(&[]).unwrap();
+    // The name, and the inode that lost it.
+    assert_eq!((summary.repairable, summary.fatal), (2, 0), "{summary:?}");
 }

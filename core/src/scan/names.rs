@@ -5,6 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::finding::{FindingKind, Unchecked};
+use crate::media::dirhash::NAME_BIT;
 use crate::media::inode::ObjectKind;
 use crate::units::Inum;
 
@@ -65,6 +66,10 @@ impl Names {
     }
 
     fn entry(&mut self, inum: u64) -> Option<&mut Entry> {
+        // No inode has such a number; whoever names one is told at once.
+        if inum & NAME_BIT != 0 {
+            return None;
+        }
         let end = self.start.saturating_add(self.entries.len() as u64);
         if inum >= end {
             self.next = Some(self.next.map_or(inum, |next| next.min(inum)));
@@ -257,6 +262,7 @@ mod tests {
         names.name(1024, 1500, ObjectKind::Regular);
         names.name(1024, 0x34_5678, ObjectKind::Regular);
         names.name(1024, 0x12_3456, ObjectKind::Regular);
+        names.name(1024, u64::MAX, ObjectKind::Regular);
         assert_eq!(names.next(), Some(0x12_3456), "another window looks at these");
         names.inode(1030, ObjectKind::Regular, 1, Inum::ROOT);
         names.inode(1031, ObjectKind::Regular, 0, Inum::ROOT);

@@ -290,6 +290,9 @@ impl Check {
                 if self.is_first_pass() {
                     self.summary.names += 1;
                 }
+                if header.target.0 & NAME_BIT != 0 {
+                    self.report_at(FindingKind::Dangling, blockref, owner);
+                }
                 self.names.name(owner.inum.0, header.target.0, header.kind);
                 Some(name)
             }
