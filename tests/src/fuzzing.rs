@@ -184,6 +184,8 @@ impl Subject {
     /// Mutates the image as `data` says, puts the check codes right, and goes through all of it.
     ///
     /// `data` is read as patches of four bytes: which block (two bytes), where in it, and what.
+    /// Some values stand for a whole word of an extreme number, since those are what arithmetic
+    /// fails on and single bytes seldom make.
     ///
     /// Tells what a check came to, where the image still opens.
     pub fn walk_mutated(&self, data: &[u8]) -> Option<Summary> {
@@ -195,7 +197,17 @@ impl Subject {
             // Where structure is: near the start, and in the table of an inode.
             let spread = index / self.blocks.len();
             let at = (usize::from(at) * [1, 3, 17][spread % 3] + 0x200 * (spread / 3)) % known.len;
-            mutated.put(known.offset + at as u64, &[value]);
+            let word = match value {
+                0xfc => Some(0),
+                0xfd => Some(u64::MAX),
+                0xfe => Some(i64::MAX.cast_unsigned()),
+                0xff => Some(1 << 63),
+                _ => None,
+            };
+            match word {
+                Some(word) => mutated.put(known.offset + (at & !7) as u64, &word.to_le_bytes()),
+                None => mutated.put(known.offset + at as u64, &[value]),
+            }
         }
         for known in self.blocks.iter().rev() {
             restore_check(&mut mutated, known);
