@@ -113,14 +113,14 @@ mod operations {
     use super::*;
 
     #[derive(Clone, Copy, Debug)]
-    enum Cache {
+    enum Start {
         Warm,
         Cold,
     }
 
-    use Cache::{Cold, Warm};
+    use Start::{Cold, Warm};
 
-    impl Cache {
+    impl Start {
         const fn bytes(self) -> usize {
             match self {
                 Self::Warm => 32 << 20,
@@ -130,22 +130,22 @@ mod operations {
     }
 
     #[divan::bench(args = [Warm, Cold])]
-    fn lookup(bencher: Bencher<'_, '_>, cache: Cache) {
-        let image = Opened::new(cache.bytes());
+    fn lookup(bencher: Bencher<'_, '_>, start: Start) {
+        let image = Opened::new(start.bytes());
         let lookup = Lookup { pfs: image.pfs, directory: Inum::ROOT, name: image.name.clone() };
         bencher.bench_local(|| image.host.run(&lookup).expect("it was listed").inum);
     }
 
     #[divan::bench(args = [Warm, Cold])]
-    fn attributes(bencher: Bencher<'_, '_>, cache: Cache) {
-        let image = Opened::new(cache.bytes());
+    fn attributes(bencher: Bencher<'_, '_>, start: Start) {
+        let image = Opened::new(start.bytes());
         let get = GetAttributes { pfs: image.pfs, inum: image.inum };
         bencher.bench_local(|| image.host.run(&get).expect("it was listed").size);
     }
 
     #[divan::bench(args = [Warm, Cold])]
-    fn read_64_kib(bencher: Bencher<'_, '_>, cache: Cache) {
-        let image = Opened::new(cache.bytes());
+    fn read_64_kib(bencher: Bencher<'_, '_>, start: Start) {
+        let image = Opened::new(start.bytes());
         let read = Read { pfs: image.pfs, inum: image.inum, offset: 0, len: BLOCK, ahead: 0 };
         bencher
             .counter(BytesCount::new(BLOCK))
@@ -153,8 +153,8 @@ mod operations {
     }
 
     #[divan::bench(args = [Warm, Cold])]
-    fn list_100_with_attributes(bencher: Bencher<'_, '_>, cache: Cache) {
-        let image = Opened::new(cache.bytes());
+    fn list_100_with_attributes(bencher: Bencher<'_, '_>, start: Start) {
+        let image = Opened::new(start.bytes());
         let list = ReadDir {
             pfs: image.pfs,
             directory: Inum::ROOT,

@@ -58,11 +58,11 @@ pub fn fill(image: &Path, name: &str, len: u64) -> Outcome {
 }
 
 /// Writes the bytes that a check of `image` reads, each once, into `target`; how many they are.
-/// What is a hole in the image is one there.
+/// Pages of zeros become holes if `is_sparse`: then `image` should have them too.
 ///
 /// # Errors
 /// The image cannot be read, or the file not written.
-pub fn write_checked_bytes(image: &Path, target: &Path) -> Outcome<u64> {
+pub fn write_checked_bytes(image: &Path, target: &Path, is_sparse: bool) -> Outcome<u64> {
     let storage = Seen::new(image, false)?;
     let host = TestHost::over(storage, false, 32 << 20).during(image.display())?;
     checking::check(&host, CheckOptions::default());
@@ -81,7 +81,7 @@ pub fn write_checked_bytes(image: &Path, target: &Path) -> Outcome<u64> {
         let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
         source.read_exact_at(&mut bytes, start).during(image.display())?;
         for (number, page) in bytes.chunks(4096).enumerate() {
-            if page.iter().any(|byte| *byte != 0) {
+            if !is_sparse || page.iter().any(|byte| *byte != 0) {
                 let place = at + number as u64 * 4096;
                 file.write_all_at(page, place).during(target.display())?;
             }
