@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use farrier_core::drive::{self, Host, read_block, ready};
@@ -117,6 +118,16 @@ impl Blocks {
     /// Why it cannot be had.
     pub fn read(&self, want: &Want) -> Result<Block, Error> {
         self.store.read(want)
+    }
+}
+
+impl Blocks {
+    /// Stored bytes of a stretch of the address space that lies within the volume of `first`, past
+    /// the cache. Nobody has checked them.
+    pub(crate) fn read_stretch(&self, first: &Want, stretch: Range<u64>) -> Result<Vec<u8>, Error> {
+        let (device, offset) = self.volume().locate(first.location(), first.place())?;
+        let len = usize::try_from(stretch.end - stretch.start).unwrap_or(0);
+        Ok(ready(self.devices().read(device, offset, len))?)
     }
 }
 

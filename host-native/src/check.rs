@@ -14,8 +14,11 @@ use crate::image::Image;
 /// Blocks that one step asks for: enough to keep the threads busy while the machine looks, and few
 /// enough that 64 KiB of each stay in the processor's caches.
 const BATCH: usize = 64;
-/// Blocks of one job: handing one over costs about as much as checking a small block.
-const PART: usize = 8;
+/// Largest block that is read together with its neighbours, and how far these may reach.
+const SMALL_MAX: usize = 16 << 10;
+const STRETCH_MAX: u64 = 64 << 10;
+/// Larger blocks of one job: handing a job over takes a good part of the time of checking one.
+const LARGE_PER_JOB: usize = 8;
 
 /// Who listens to a check.
 pub trait Listener {
@@ -68,22 +71,73 @@ pub fn check<L: Listener>(
     })
 }
 
-/// Blocks to read, and the place of the first of them in the batch.
-type Job = (usize, Vec<Want>);
-type Outcome = (usize, Vec<Result<Block, Error>>);
+/// Wants of a batch that one thread takes, each with its place in the batch.
+type Job = Vec<(usize, Want)>;
+type Outcome = Vec<(usize, Result<Block, Error>)>;
 
 fn work(blocks: &Blocks, queue: &Mutex<Receiver<Job>>, results: Sender<Outcome>) {
     loop {
         let job = lock(queue).recv();
-        let Ok((start, wants)) = job else {
+        let Ok(job) = job else {
             return;
         };
-        // Contents are read once; what is structure may be met again.
-        let read = |want: &Want| if want.is_data() { blocks.read(want) } else { blocks.get(want) };
-        if results.send((start, wants.iter().map(read).collect())).is_err() {
+        if results.send(read_job(blocks, &job)).is_err() {
             return;
         }
     }
+}
+
+/// Reads what lies close together in one go: a volume of small files is mostly inodes of 1 KiB, and
+/// a read costs more than they do.
+fn read_job(blocks: &Blocks, job: &Job) -> Outcome {
+    let one_by_one = || job.iter().map(|(place, want)| (*place, blocks.read(want))).collect();
+    let [(_, first), .., (_, last)] = &job[..] else {
+        return one_by_one();
+    };
+    if first.location().len() > SMALL_MAX {
+        return one_by_one();
+    }
+    let start = first.location().offset.0;
+    let end = last.location().offset.0 + last.location().len() as u64;
+    let Ok(bytes) = blocks.read_stretch(first, start..end) else {
+        // One bad sector is no reason to lose its neighbours.
+        return one_by_one();
+    };
+    let checks = blocks.volume().checks();
+    let admit = |want: &Want| {
+        // split() made the stretch of these very wants
+        let at = usize::try_from(want.location().offset.0 - start).unwrap_or(usize::MAX);
+        match bytes.get(at..at.saturating_add(want.location().len())) {
+            Some(stored) => Ok(want.admit(stored.to_vec(), checks)?),
+            None => blocks.read(want),
+        }
+    };
+    job.iter().map(|(place, want)| (*place, admit(want))).collect()
+}
+
+/// Splits a batch into jobs: some large blocks, or small ones that lie close together.
+fn split(wants: &[Want]) -> Vec<Job> {
+    let mut sorted: Vec<(usize, Want)> = wants.iter().copied().enumerate().collect();
+    sorted.sort_by_key(|(_, want)| want.location());
+    let mut jobs: Vec<Job> = Vec::new();
+    for (place, want) in sorted {
+        let end = want.location().offset.0.saturating_add(want.location().len() as u64);
+        let joins = |job: &Job| {
+            let [(_, first), ..] = &job[..] else { return false };
+            if first.location().len() > SMALL_MAX || want.location().len() > SMALL_MAX {
+                return first.location().len() > SMALL_MAX
+                    && want.location().len() > SMALL_MAX
+                    && job.len() < LARGE_PER_JOB;
+            }
+            // A stretch stays within an aligned one of its largest size, and so within a volume.
+            first.location().offset.0 / STRETCH_MAX == (end - 1) / STRETCH_MAX
+        };
+        match jobs.last_mut() {
+            Some(job) if joins(job) => job.push((place, want)),
+            _ => jobs.push(vec![(place, want)]),
+        }
+    }
+    jobs
 }
 
 /// All of `wants`, in their order.
@@ -92,15 +146,15 @@ fn fetch(
     jobs: &Sender<Job>,
     done: &Receiver<Outcome>,
 ) -> Vec<Result<Block, Error>> {
-    for (number, part) in wants.chunks(PART).enumerate() {
+    let split = split(wants);
+    let count = split.len();
+    for job in split {
         // the receiver lives as long as the scope
-        let _ = jobs.send((number * PART, part.to_vec()));
+        let _ = jobs.send(job);
     }
     let mut got: Vec<Option<Result<Block, Error>>> = wants.iter().map(|_| None).collect();
-    for (start, outcomes) in done.iter().take(wants.len().div_ceil(PART)) {
-        for (place, outcome) in got[start..].iter_mut().zip(outcomes) {
-            *place = Some(outcome);
-        }
+    for (place, outcome) in done.iter().take(count).flatten() {
+        got[place] = Some(outcome);
     }
     got.into_iter().flatten().collect()
 }
