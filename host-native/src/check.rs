@@ -17,6 +17,8 @@ const BATCH: usize = 64;
 /// Largest block that is read together with its neighbours, and how far these may reach.
 const SMALL_MAX: usize = 16 << 10;
 const STRETCH_MAX: u64 = 64 << 10;
+/// A batch with no more bytes is not worth waking threads for.
+const ALONE_MAX: usize = 256 << 10;
 /// Larger blocks of one job: handing a job over takes a good part of the time of checking one.
 const LARGE_PER_JOB: usize = 8;
 
@@ -65,7 +67,7 @@ pub fn check<L: Listener>(
             listener.went_on(machine.progress());
             match step {
                 Step::Done => return Ok(machine.summary()),
-                Step::Read(wants) => machine.resume(fetch(&wants, &jobs, &done)),
+                Step::Read(wants) => machine.resume(fetch(image.blocks(), &wants, &jobs, &done)),
             }
         }
     })
@@ -142,19 +144,28 @@ fn split(wants: &[Want]) -> Vec<Job> {
 
 /// All of `wants`, in their order.
 fn fetch(
+    blocks: &Blocks,
     wants: &[Want],
     jobs: &Sender<Job>,
     done: &Receiver<Outcome>,
 ) -> Vec<Result<Block, Error>> {
     let split = split(wants);
-    let count = split.len();
-    for job in split {
-        // the receiver lives as long as the scope
-        let _ = jobs.send(job);
-    }
     let mut got: Vec<Option<Result<Block, Error>>> = wants.iter().map(|_| None).collect();
-    for (place, outcome) in done.iter().take(count).flatten() {
-        got[place] = Some(outcome);
+    let mut settle = |outcomes: Outcome| {
+        for (place, outcome) in outcomes {
+            got[place] = Some(outcome);
+        }
+    };
+    let bytes: usize = wants.iter().map(|want| want.location().len()).sum();
+    if bytes <= ALONE_MAX {
+        split.iter().for_each(|job| settle(read_job(blocks, job)));
+    } else {
+        let count = split.len();
+        for job in split {
+            // the receiver lives as long as the scope
+            let _ = jobs.send(job);
+        }
+        done.iter().take(count).for_each(settle);
     }
     got.into_iter().flatten().collect()
 }
