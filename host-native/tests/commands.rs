@@ -172,6 +172,8 @@ fn check_says_how_bad_it_is() {
         (one("small-files"), 0, "clean"),
         (damaged("d-freemap-lost"), 1, "repairable"),
         (damaged("d-data-block"), 4, "damaged"),
+        // a check looks at what is left, and tells that something is missing
+        (damaged("d-trunc-tail"), 4, "damaged"),
     ] {
         let (text, error, code) = run(&["check", &image]);
         assert_eq!((code, error.as_str()), (expected, ""), "{image}: {text}");

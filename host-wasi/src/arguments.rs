@@ -249,13 +249,15 @@ impl Raw {
         }
         let mut volumes = vec![first.to_owned()];
         volumes.extend(self.volumes);
+        let is_check = matches!(command, Command::Check);
         Ok(Request {
             volumes,
             label: label.map(|label| label.as_bytes().to_vec()),
             command,
             format: self.format,
             cache_bytes: self.cache_bytes.unwrap_or(CACHE_DEFAULT),
-            allow_truncated: self.allow_truncated,
+            // A check tells by itself that a device is short, and what that costs.
+            allow_truncated: self.allow_truncated || is_check,
             header: self.header,
         })
     }

@@ -68,7 +68,7 @@ struct End {
 
 impl CheckCommand {
     pub(crate) fn run(&self) -> Outcome {
-        let image = self.devices.open().map_err(|failure| failure.with_code(8))?;
+        let image = self.devices.open_what_is_left().map_err(|failure| failure.with_code(8))?;
         let mut telling = Telling {
             image: Arc::clone(&image),
             out: io::stdout().lock(),

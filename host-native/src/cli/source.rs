@@ -12,7 +12,7 @@ use farrier::tree::Tree;
 use super::failure::Failure;
 
 /// How to open the file system.
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct OpenArguments {
     /// Read what is left of a device that is shorter than its volume.
     #[arg(long)]
@@ -46,6 +46,11 @@ pub(crate) struct DeviceArguments {
 }
 
 impl DeviceArguments {
+    /// Opens a device that is shorter than its volume as well: for the check, which tells that.
+    pub(crate) fn open_what_is_left(&self) -> Result<Arc<Image>, Failure> {
+        OpenArguments { allow_truncated: true, ..self.open }.open(&self.devices)
+    }
+
     pub(crate) fn open(&self) -> Result<Arc<Image>, Failure> {
         self.open.open(&self.devices)
     }
