@@ -35,8 +35,6 @@
 )]
 
 extern crate alloc;
-#[cfg(test)]
-extern crate std;
 
 pub mod drive;
 pub mod engine;

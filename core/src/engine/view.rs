@@ -109,12 +109,6 @@ impl<'a> View<'a> {
         if self.wants.is_empty() { Ok(()) } else { Err(Stop::Need(self.take_wants())) }
     }
 
-    /// Whether anything was noted as wanted.
-    #[must_use]
-    pub const fn is_missing_blocks(&self) -> bool {
-        !self.wants.is_empty()
-    }
-
     /// Advises that `want` will be wanted soon. Changes no result.
     pub fn advise(&mut self, want: Want) {
         if self.cache.peek(want.id()).is_none() && self.ahead.len() < WANTS_MAX {

@@ -57,7 +57,7 @@ impl PathOf {
         let mut low = Some(NAME_BIT);
         while let Some(from) = low {
             let found = search(view, &table, from, u64::MAX, BATCH)?;
-            low = (found.len() == BATCH)
+            low = (found.len() >= BATCH)
                 .then(|| found.last().and_then(|last| last.last_key().checked_add(1)))
                 .flatten();
             for found in &found {

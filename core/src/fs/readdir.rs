@@ -92,7 +92,7 @@ impl Operation for ReadDir {
         if self.with_attributes {
             self.add_attributes(view, &mut page.entries)?;
         }
-        if found.len() == room {
+        if found.len() >= room {
             page.next = found.last().and_then(|found| next_position(found.last_key()));
         }
         Ok(page)

@@ -50,6 +50,9 @@ impl Found {
 /// The leaves of `table` that touch `low ..= high`, ascending, at most `limit`; where the media is
 /// broken, one [`Found::Broken`] tells it in its place and the search goes on behind.
 ///
+/// A table that is out of order is told behind its leaves, even beyond `limit`, and for all of its
+/// keys: its leaves are there, but perhaps not the only ones.
+///
 /// # Errors
 /// Only [`Stop::Need`].
 pub fn search(
@@ -116,25 +119,29 @@ impl Search<'_, '_> {
         self.found.len() >= self.limit || self.missing >= SIBLINGS_MAX.min(self.limit)
     }
 
+    /// Whether one leaf is all there can be: it covers everything that was asked for.
+    fn is_answered(&self) -> bool {
+        matches!(&self.found[..], [Found::Leaf(leaf)]
+            if leaf.key() <= self.low && leaf.last_key() >= self.high)
+    }
+
     /// Recursion ends after at most 64 levels: [`Table::below`] wants each narrower than the last.
     fn descend(&mut self, table: &Table) {
         let mut previous_last = None;
         for raw in table.slots().iter().filter(|raw| raw.kind != 0) {
-            if self.is_done() {
-                return;
-            }
             let (key, last) = (raw.key.get(), span_last(raw.key.get(), raw.key_bits));
             if let Err(damage) = table.check_order(raw, previous_last) {
-                // Either this entry or the one before is misplaced: what was not found yet cannot
-                // be ruled out.
-                let last = self.found.last().map(Found::last_key);
-                let from = last.map_or(self.low, |last| last.saturating_add(1));
-                self.broken(from.max(table.bounds().0), table.bounds().1, damage.into());
+                // Either this entry or one before is misplaced: what was found may not be the
+                // first there is, and what was not found cannot be ruled out.
+                if !self.is_answered() {
+                    self.broken(table.bounds().0, table.bounds().1, damage.into());
+                }
                 return;
             }
             previous_last = Some(last);
-            // Entries beside the range are read as well: only a table in order has no others.
-            if last >= self.low && key <= self.high {
+            // Entries beside the range, and behind the limit, are read as well: only a table in
+            // order has no others.
+            if last >= self.low && key <= self.high && !self.is_done() {
                 self.entry(table, raw, key, last);
             }
         }
@@ -175,5 +182,68 @@ impl Search<'_, '_> {
         if low <= high {
             self.found.push(Found::Broken { low, high, error });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Block, BlockId, Cache, Turn};
+    use crate::error::{DamageKind, Place};
+    use crate::media::check::{CheckCode, Checks};
+    use crate::tree::Holder;
+    use zerocopy::{FromZeros, IntoBytes};
+
+    struct Nothing;
+
+    impl Cache for Nothing {
+        fn peek(&self, _: &BlockId) -> Option<Block> {
+            None
+        }
+    }
+
+    /// The table of a file with data at `keys`, in this order.
+    fn file(keys: &[u64]) -> Table {
+        let mut inode = alloc::vec![0; 0x200];
+        for (number, key) in (0..4).zip(keys) {
+            let mut raw = RawBlockref::new_zeroed();
+            raw.kind = 3;
+            raw.key_bits = 16;
+            raw.key.set(*key);
+            raw.data_off.set((0x80_0000 + number * 0x1_0000) | 16);
+            inode.extend(raw.as_bytes());
+        }
+        inode.resize(1024, 0);
+        let block = Checks::PORTABLE.verify(inode, CheckCode::Unchecked).unwrap();
+        let place = Place { kind: BlockKind::Inode, offset: None, key: 0 };
+        Table::of_inode(Block::new(block), place, Holder::File)
+    }
+
+    fn first_from(table: &Table, low: u64) -> Result<Option<u64>, Stop> {
+        first_from_to(table, low, u64::MAX)
+    }
+
+    fn first_from_to(table: &Table, low: u64, high: u64) -> Result<Option<u64>, Stop> {
+        let mut turn = Turn::new();
+        let found = first(&mut View::new(&mut turn, &Nothing), table, low, high)?;
+        Ok(found.map(|blockref| blockref.key()))
+    }
+
+    #[test]
+    fn the_first_of_a_table_in_order() {
+        let table = file(&[0, 0x2_0000, 0x8_0000]);
+        assert_eq!(first_from(&table, 0x1_0000), Ok(Some(0x2_0000)));
+        assert_eq!(first_from(&table, 0x9_0000), Ok(None));
+    }
+
+    #[test]
+    fn an_entry_behind_its_place_is_not_stepped_over() {
+        // The first that is met is not the first there is, which only the rest of the table tells.
+        let table = file(&[0, 0x8_0000, 0x2_0000]);
+        assert_eq!(first_from_to(&table, 0x8_0000, 0x8_ffff), Ok(Some(0x8_0000)));
+        let Err(Stop::Fail(Error::Damaged(damage))) = first_from(&table, 0x1_0000) else {
+            panic!("a table out of order gave an answer");
+        };
+        assert_eq!(damage.kind, DamageKind::KeyOrder);
     }
 }
