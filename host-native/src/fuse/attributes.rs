@@ -36,7 +36,7 @@ pub(crate) fn file_attr(attributes: &Attributes, owner: Owner) -> FileAttr {
 }
 
 /// Attributes for an entry whose inode cannot be read: enough for its name to be listed.
-pub(crate) fn placeholder(inum: u64, kind: ObjectKind) -> FileAttr {
+pub(crate) fn bare_attr(inum: u64, kind: ObjectKind) -> FileAttr {
     FileAttr {
         ino: INodeNo(inum),
         size: 0,

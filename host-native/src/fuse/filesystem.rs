@@ -25,7 +25,7 @@ use fuser::{
     ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, Request,
 };
 
-use super::attributes::{Owner, file_attr, file_type, placeholder};
+use super::attributes::{Owner, bare_attr, file_attr, file_type};
 use super::report::Report;
 use super::streams::Streams;
 use crate::blocks::lock;
@@ -177,7 +177,7 @@ impl Filesystem for TreeFilesystem {
             // Inode 0 says that there is none, and that this may be remembered.
             Err(Error::NoEntry) => reply.entry(
                 &FOREVER,
-                &placeholder(0, farrier_core::media::inode::ObjectKind::Regular),
+                &bare_attr(0, farrier_core::media::inode::ObjectKind::Regular),
                 GENERATION,
             ),
             Err(error) => reply.error(self.refusal(&error)),
@@ -283,7 +283,7 @@ impl Filesystem for TreeFilesystem {
             let (ttl, attr) = match &entry.attributes {
                 Some(Ok(attributes)) => (FOREVER, file_attr(attributes, self.owner)),
                 // The name stays visible; whoever asks for more is told what is wrong.
-                _ => (NEVER, placeholder(entry.inum.0, entry.kind)),
+                _ => (NEVER, bare_attr(entry.inum.0, entry.kind)),
             };
             let name = OsStr::from_bytes(&entry.name);
             reply.add(attr.ino, entry.next, name, &ttl, &attr, GENERATION)
