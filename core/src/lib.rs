@@ -11,13 +11,16 @@
 //! | 0 | [`units`], [`error`] | quantities, and what can go wrong |
 //! | 1 | [`media`] | bytes and their meaning |
 //! | 1 | [`storage`] | the door to devices |
+//! | 2 | [`dirty`] | what was changed and is not on media yet |
 //! | 2 | [`text`] | how people write what the media says |
-//! | 2 | [`engine`] | what makes an operation restartable |
-//! | 3 | [`tree`] | the radix tree of blockrefs |
-//! | 4 | [`fs`] | what a virtual file system asks for |
-//! | 5 | [`volume`] | a volume as a whole |
-//! | 6 | [`scan`] | long work as cursor machines: the checker |
-//! | 7 | [`drive`] | runs operations and machines over a storage |
+//! | 3 | [`engine`] | what makes an operation restartable |
+//! | 4 | [`tree`] | the radix tree of blockrefs: search and change |
+//! | 4 | [`freemap`] | the block allocator |
+//! | 5 | [`fs`] | what a virtual file system asks for |
+//! | 6 | [`volume`] | a volume as a whole: format, open, locate |
+//! | 7 | [`flush`] | from memory to media: everything changed, in one commit |
+//! | 7 | [`scan`] | long work as cursor machines: the checker |
+//! | 8 | [`drive`] | runs operations and machines over a storage |
 //!
 //! To read a file: [`drive::open`] a [`volume::Volume`], run [`fs::OpenPfs`], [`fs::Lookup`] and
 //! [`fs::Read`] with [`drive::run`].
@@ -36,9 +39,12 @@
 
 extern crate alloc;
 
+pub mod dirty;
 pub mod drive;
 pub mod engine;
 pub mod error;
+pub mod flush;
+pub mod freemap;
 pub mod fs;
 pub mod media;
 pub mod scan;

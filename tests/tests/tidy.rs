@@ -10,13 +10,16 @@ const FLOORS: &[(&str, u32)] = &[
     ("error", 0),
     ("media", 1),
     ("storage", 1),
-    ("engine", 2),
+    ("dirty", 2),
     ("text", 2),
-    ("tree", 3),
-    ("fs", 4),
-    ("volume", 5),
-    ("scan", 6),
-    ("drive", 7),
+    ("engine", 3),
+    ("tree", 4),
+    ("freemap", 4),
+    ("fs", 5),
+    ("volume", 6),
+    ("flush", 7),
+    ("scan", 7),
+    ("drive", 8),
 ];
 
 /// Rooms of floor 0 may know each other, nobody else may know a neighbour.

@@ -1,4 +1,4 @@
-//! What makes an operation restartable. Floor 2.
+//! What makes an operation restartable. Floor 3.
 //!
 //! An [`Operation`] is a synchronous function over a [`View`]. When it needs a block that is not
 //! in memory it stops with [`Stop::Need`], naming every block that it already knows it wants; the

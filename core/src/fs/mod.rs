@@ -1,4 +1,4 @@
-//! What a virtual file system asks for, one operation per file. Floor 4.
+//! What a virtual file system asks for, one operation per file. Floor 5.
 //!
 //! Every operation is a value that implements [`Operation`](crate::engine::Operation): pure,
 //! restartable, and started by the driver. They share what [`node`] offers and do not know each

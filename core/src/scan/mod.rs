@@ -1,4 +1,4 @@
-//! Long work as cursor machines: so far the checker. Floor 6.
+//! Long work as cursor machines: so far the checker. Floor 7.
 //!
 //! A machine is stepped by its host: each [`Step`] either asks for blocks or says that the work is
 //! done. It keeps its place in itself, does a bounded amount of work per step and a bounded amount

@@ -1,4 +1,4 @@
-//! The radix tree of blockrefs: tables, and the search for a range of keys in them. Floor 3.
+//! The radix tree of blockrefs: tables, and the search for a range of keys in them. Floor 4.
 //!
 //! Every inode, and the volume header for the super-root and the freemap, holds a small table of
 //! blockrefs; what does not fit hangs in indirect blocks below it (media format 4). A search goes

@@ -1,4 +1,4 @@
-//! One volume as a whole: from headers to something that operations can work on. Floor 5.
+//! One volume as a whole: from headers to something that operations can work on. Floor 6.
 //!
 //! Opening is split in two, so that no I/O is needed here: [`header_reads`] says which bytes to
 //! fetch, [`Volume::assemble`] judges what came back.
