@@ -580,19 +580,68 @@ impl fmt::Display for Refusal {
 pub struct DeviceFault {
     /// Which device.
     pub device: DeviceIndex,
-    /// Offset on the device in bytes.
+    /// What it was asked for.
+    pub op: DeviceOp,
+    /// Offset on the device in bytes; 0 for a barrier.
     pub offset: u64,
-    /// Length in bytes.
+    /// Length in bytes; 0 for a barrier.
     pub len: usize,
     /// Why.
     pub cause: FaultCause,
 }
 
+impl DeviceFault {
+    /// Reading `len` bytes at `offset` failed.
+    #[must_use]
+    pub const fn read(device: DeviceIndex, offset: u64, len: usize, cause: FaultCause) -> Self {
+        Self { device, op: DeviceOp::Read, offset, len, cause }
+    }
+
+    /// Writing `len` bytes at `offset` failed. How many of them are on the device is not known.
+    #[must_use]
+    pub const fn write(device: DeviceIndex, offset: u64, len: usize, cause: FaultCause) -> Self {
+        Self { device, op: DeviceOp::Write, offset, len, cause }
+    }
+
+    /// The barrier failed. Which of the writes before it will last is not known.
+    #[must_use]
+    pub const fn barrier(device: DeviceIndex, cause: FaultCause) -> Self {
+        Self { device, op: DeviceOp::Barrier, offset: 0, len: 0, cause }
+    }
+
+    /// Its text, with `name` as the name of the device: for hosts that know a better one than its
+    /// number.
+    pub fn named(&self, name: impl fmt::Display) -> impl fmt::Display {
+        let Self { op, offset, len, cause, .. } = *self;
+        fmt::from_fn(move |f| match op {
+            DeviceOp::Read => {
+                write!(f, "{name}: reading {len} bytes at {offset:#x} failed: {cause}")
+            }
+            DeviceOp::Write => {
+                write!(f, "{name}: writing {len} bytes at {offset:#x} failed: {cause}")
+            }
+            DeviceOp::Barrier => {
+                write!(f, "{name}: bringing what was written to the medium failed: {cause}")
+            }
+        })
+    }
+}
+
 impl fmt::Display for DeviceFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device, offset, len, cause } = self;
-        write!(f, "{device}: reading {len} bytes at {offset:#x} failed: {cause}")
+        self.named(self.device).fmt(f)
     }
+}
+
+/// What a device was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceOp {
+    /// To give bytes.
+    Read,
+    /// To take bytes.
+    Write,
+    /// To make lasting what it took before.
+    Barrier,
 }
 
 /// Causes of a device fault.
@@ -606,6 +655,10 @@ pub enum FaultCause {
     Gone,
     /// The caller may not.
     Denied,
+    /// The device takes no writes, or was opened for reading only.
+    ReadOnly,
+    /// No room below it: the file system that holds an image file is full.
+    NoSpace,
 }
 
 impl fmt::Display for FaultCause {
@@ -616,6 +669,10 @@ impl fmt::Display for FaultCause {
             Self::OutOfRange => f.write_str("behind the end of the device"),
             Self::Gone => f.write_str("the device is gone"),
             Self::Denied => f.write_str("permission denied"),
+            Self::ReadOnly => f.write_str("the device is open for reading only"),
+            Self::NoSpace => {
+                f.write_str("no space left where the image file lies; make room there")
+            }
         }
     }
 }

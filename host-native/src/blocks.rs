@@ -278,12 +278,13 @@ impl Drop for Landing<'_> {
         lock(&self.shard.flights).remove(self.want.id());
         let is_over = lock(&self.flight.landed).is_some();
         if !is_over {
-            self.flight.land(Err(Error::Device(DeviceFault {
-                device: DeviceIndex(0),
-                offset: self.want.location().offset.0,
-                len: self.want.location().len(),
-                cause: FaultCause::Gone,
-            })));
+            let location = self.want.location();
+            self.flight.land(Err(Error::Device(DeviceFault::read(
+                DeviceIndex(0),
+                location.offset.0,
+                location.len(),
+                FaultCause::Gone,
+            ))));
         }
     }
 }
@@ -298,14 +299,10 @@ impl Blocks {
     #[must_use]
     pub fn explain(&self, error: &Error) -> String {
         match error {
-            Error::Device(fault) => {
-                let DeviceFault { device, offset, len, cause } = fault;
-                let path = self
-                    .devices()
-                    .path(*device)
-                    .map_or_else(|| device.to_string(), |path| path.display().to_string());
-                format!("{path}: reading {len} bytes at {offset:#x} failed: {cause}")
-            }
+            Error::Device(fault) => match self.devices().path(fault.device) {
+                Some(path) => fault.named(path.display()).to_string(),
+                None => fault.to_string(),
+            },
             other => other.to_string(),
         }
     }

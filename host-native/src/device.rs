@@ -1,25 +1,29 @@
 //! Files and block devices as a [`Storage`].
 //!
-//! Invariants: a read gives all its bytes or a fault with its cause; sizes are those of the moment
-//! of opening. What lies on the devices is none of this module's business.
+//! Invariants: a read or write does all its bytes or gives a fault with its cause; sizes are those
+//! of the moment of opening, and no file grows. Devices that are open for writing are ours alone, as
+//! far as others keep to the same convention. What lies on the devices is none of this module's
+//! business.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use farrier_core::error::{DeviceFault, FaultCause};
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, FlockOperation};
+use rustix::fs::{Advice, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 /// Opened devices, in the order in which they were named.
 #[derive(Debug)]
 pub struct Devices {
     devices: Vec<Device>,
+    is_writable: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +47,15 @@ pub struct OpenFault {
 pub enum OpenCause {
     /// It is something else, such as a directory.
     Kind(&'static str),
+    /// The system itself uses the block device: it is mounted, swap, or part of another device.
+    Busy,
+    /// Another process has it open, by the convention of [`Devices::lock_shared`] and
+    /// [`Devices::open_writable`].
+    Locked,
+    /// It was named twice.
+    Twice,
+    /// It is to be written, and may only be read.
+    NotWritable(io::Error),
     /// The system said no.
     Io(io::Error),
 }
@@ -57,7 +70,29 @@ impl Devices {
             .iter()
             .map(|path| open_one(path).map_err(|cause| OpenFault { path: path.clone(), cause }))
             .collect::<Result<_, _>>()?;
-        Ok(Self { devices })
+        Ok(Self { devices, is_writable: false })
+    }
+
+    /// Opens `paths` for reading and writing, and keeps others out as long as `self` lives: a
+    /// second writer and, by the convention of [`lock_shared`](Self::lock_shared), a mount that
+    /// reads. A block device is claimed from the kernel too, which refuses while it is mounted.
+    ///
+    /// # Errors
+    /// The first one that cannot be opened, is in use or was named twice, and why.
+    pub fn open_writable(paths: &[PathBuf]) -> Result<Self, OpenFault> {
+        let mut devices = Vec::with_capacity(paths.len());
+        let mut identities = Vec::with_capacity(paths.len());
+        for path in paths {
+            let fault = |cause| OpenFault { path: path.clone(), cause };
+            let metadata = look_at(path).map_err(fault)?;
+            let identity = identity(&metadata);
+            if identities.contains(&identity) {
+                return Err(fault(OpenCause::Twice));
+            }
+            identities.push(identity);
+            devices.push(claim_one(path, &metadata).map_err(fault)?);
+        }
+        Ok(Self { devices, is_writable: true })
     }
 
     /// The path that `index` was named by.
@@ -109,6 +144,46 @@ impl Devices {
         bytes.truncate(len);
         Ok(bytes)
     }
+
+    /// The device, if it may be written.
+    fn to_write(&self, index: DeviceIndex) -> Result<&Device, FaultCause> {
+        let device = self.devices.get(usize::from(index.0)).ok_or(FaultCause::Gone)?;
+        if self.is_writable { Ok(device) } else { Err(FaultCause::ReadOnly) }
+    }
+
+    fn write_now(&self, index: DeviceIndex, offset: u64, bytes: &[u8]) -> Result<(), FaultCause> {
+        let device = self.to_write(index)?;
+        // behind its end a file would grow
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > device.size) {
+            return Err(FaultCause::OutOfRange);
+        }
+        let (mut rest, mut at) = (bytes, offset);
+        while !rest.is_empty() {
+            match rustix::io::pwrite(&device.file, rest, at) {
+                // no device has a reason for that, and it must not hold us for ever
+                Ok(0) => return Err(FaultCause::Medium(0)),
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    at += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(cause(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn barrier_now(&self, index: DeviceIndex) -> Result<(), FaultCause> {
+        let device = self.to_write(index)?;
+        // Of a file, its size too as far as reading needs it; of a block device, its cache.
+        loop {
+            match rustix::fs::fdatasync(&device.file) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(cause(error)),
+            }
+        }
+    }
 }
 
 impl Storage for Devices {
@@ -126,26 +201,89 @@ impl Storage for Devices {
         offset: u64,
         len: usize,
     ) -> impl Future<Output = Result<Vec<u8>, DeviceFault>> {
-        let got = self.read_now(device, offset, len).map_err(|cause| DeviceFault {
-            device,
-            offset,
-            len,
-            cause,
-        });
-        std::future::ready(got)
+        let got = self.read_now(device, offset, len);
+        std::future::ready(got.map_err(|cause| DeviceFault::read(device, offset, len, cause)))
+    }
+
+    fn is_writable(&self, device: DeviceIndex) -> bool {
+        self.to_write(device).is_ok()
+    }
+
+    fn write(
+        &self,
+        device: DeviceIndex,
+        offset: u64,
+        bytes: &[u8],
+    ) -> impl Future<Output = Result<(), DeviceFault>> {
+        let done = self.write_now(device, offset, bytes);
+        let fault = |cause| DeviceFault::write(device, offset, bytes.len(), cause);
+        std::future::ready(done.map_err(fault))
+    }
+
+    fn barrier(&self, device: DeviceIndex) -> impl Future<Output = Result<(), DeviceFault>> {
+        let done = self.barrier_now(device);
+        std::future::ready(done.map_err(|cause| DeviceFault::barrier(device, cause)))
     }
 }
 
-fn open_one(path: &Path) -> Result<Device, OpenCause> {
-    // Opening a pipe would wait for its other end, so its kind is looked at before.
-    let kind = std::fs::metadata(path).map_err(OpenCause::Io)?.file_type();
+/// Opening a pipe would wait for its other end, so its kind is looked at before.
+fn look_at(path: &Path) -> Result<Metadata, OpenCause> {
+    let metadata = std::fs::metadata(path).map_err(OpenCause::Io)?;
+    let kind = metadata.file_type();
     if kind.is_dir() {
         return Err(OpenCause::Kind("a directory"));
     }
     if !kind.is_file() && !kind.is_block_device() {
         return Err(OpenCause::Kind("neither a file nor a block device"));
     }
-    let mut file = File::open(path).map_err(OpenCause::Io)?;
+    Ok(metadata)
+}
+
+/// What two names of one file or block device have in common.
+fn identity(metadata: &Metadata) -> (bool, u64, u64) {
+    if metadata.file_type().is_block_device() {
+        (true, metadata.rdev(), 0)
+    } else {
+        (false, metadata.dev(), metadata.ino())
+    }
+}
+
+fn open_one(path: &Path) -> Result<Device, OpenCause> {
+    look_at(path)?;
+    let file = File::open(path).map_err(OpenCause::Io)?;
+    device(path, file)
+}
+
+/// Opens a device for writing, for us alone.
+fn claim_one(path: &Path, metadata: &Metadata) -> Result<Device, OpenCause> {
+    let is_block_device = metadata.file_type().is_block_device();
+    let mut options = File::options();
+    options.read(true).write(true);
+    if is_block_device {
+        // without CREATE this claims a block device from the kernel
+        options.custom_flags(OFlags::EXCL.bits().cast_signed());
+    }
+    let file = options.open(path).map_err(|error| match error.kind() {
+        ErrorKind::ResourceBusy => OpenCause::Busy,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            OpenCause::NotWritable(error)
+        }
+        _ => OpenCause::Io(error),
+    })?;
+    // Whoever looks at new devices, such as udev, locks them for a moment.
+    let patience = if is_block_device { LOCK_TRIES_MAX } else { 1 };
+    for attempt in 1..=patience {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if attempt == patience => return Err(OpenCause::Locked),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            // a file system that knows no locks cannot tell us more
+            _ => break,
+        }
+    }
+    device(path, file)
+}
+
+fn device(path: &Path, mut file: File) -> Result<Device, OpenCause> {
     let size = file.seek(SeekFrom::End(0)).map_err(OpenCause::Io)?;
     Ok(Device { path: path.to_owned(), file, size })
 }
@@ -154,6 +292,8 @@ fn cause(error: Errno) -> FaultCause {
     match error {
         Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM => FaultCause::Gone,
         Errno::ACCESS | Errno::PERM => FaultCause::Denied,
+        Errno::ROFS => FaultCause::ReadOnly,
+        Errno::NOSPC | Errno::DQUOT => FaultCause::NoSpace,
         other => FaultCause::Medium(other.raw_os_error()),
     }
 }
@@ -165,6 +305,26 @@ impl std::fmt::Display for OpenFault {
             OpenCause::Kind(kind) => {
                 write!(f, "{path}: is {kind}; name an image file or a block device")
             }
+            OpenCause::Busy => write!(
+                f,
+                "{path}: in use by the system: mounted, swap, or part of another device; unmount \
+                 it or take it out of use"
+            ),
+            OpenCause::Locked => write!(
+                f,
+                "{path}: in use by another program that has it open or mounted; end that first"
+            ),
+            OpenCause::Twice => write!(f, "{path}: named twice; leave out one of them"),
+            OpenCause::NotWritable(error) => match error.kind() {
+                ErrorKind::ReadOnlyFilesystem => write!(
+                    f,
+                    "{path}: read-only; name a device that can be written, or remount what holds it"
+                ),
+                _ => write!(
+                    f,
+                    "{path}: permission denied; become a user who may write it, such as root"
+                ),
+            },
             OpenCause::Io(error) => match error.kind() {
                 ErrorKind::NotFound => {
                     write!(f, "{path}: no such file or device; check the spelling")
@@ -183,6 +343,10 @@ impl std::fmt::Display for OpenFault {
 
 impl std::error::Error for OpenFault {}
 
+/// How often a lock on a block device is tried for, with [`LOCK_PAUSE`] in between.
+const LOCK_TRIES_MAX: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,13 +355,32 @@ mod tests {
 
     const FIRST: DeviceIndex = DeviceIndex(0);
 
+    /// A file of 1000 sevens that goes away with its guard.
+    struct Sevens(PathBuf);
+
+    impl Sevens {
+        fn new(test: &str) -> Self {
+            let name = format!("farrier-device-{test}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            File::create(&path).unwrap().write_all(&[7; 1000]).unwrap();
+            Self(path)
+        }
+
+        fn paths(&self) -> &[PathBuf] {
+            std::slice::from_ref(&self.0)
+        }
+    }
+
+    impl Drop for Sevens {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
     #[test]
     fn a_read_behind_the_end_is_a_fault_and_never_short() {
-        let dir = std::env::temp_dir().join(format!("farrier-device-{}", std::process::id()));
-        let mut file = File::create(&dir).unwrap();
-        file.write_all(&[7; 1000]).unwrap();
-        let devices = Devices::open(std::slice::from_ref(&dir)).unwrap();
-        std::fs::remove_file(&dir).unwrap();
+        let file = Sevens::new("read");
+        let devices = Devices::open(file.paths()).unwrap();
         assert_eq!(devices.size(FIRST), 1000);
         assert_eq!(ready(devices.read(FIRST, 990, 10)).unwrap(), [7; 10]);
         let fault = ready(devices.read(FIRST, 990, 11)).unwrap_err();
@@ -207,10 +390,63 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_is_read_and_the_file_does_not_grow() {
+        let file = Sevens::new("write");
+        let devices = Devices::open_writable(file.paths()).unwrap();
+        assert!(devices.is_writable(FIRST) && !devices.is_writable(DeviceIndex(1)));
+        ready(devices.write(FIRST, 998, b"ab")).unwrap();
+        ready(devices.barrier(FIRST)).unwrap();
+        assert_eq!(ready(devices.read(FIRST, 997, 3)).unwrap(), b"\x07ab");
+        let fault = ready(devices.write(FIRST, 999, b"cd")).unwrap_err();
+        assert_eq!(fault, DeviceFault::write(FIRST, 999, 2, FaultCause::OutOfRange));
+        let fault = ready(devices.write(FIRST, u64::MAX, b"cd")).unwrap_err();
+        assert_eq!(fault.cause, FaultCause::OutOfRange);
+        assert_eq!(ready(devices.barrier(DeviceIndex(1))).unwrap_err().cause, FaultCause::Gone);
+        assert_eq!(std::fs::metadata(&file.0).unwrap().len(), 1000);
+    }
+
+    #[test]
+    fn what_is_open_for_reading_refuses_writes() {
+        let file = Sevens::new("refuse");
+        let devices = Devices::open(file.paths()).unwrap();
+        assert!(!devices.is_writable(FIRST));
+        let fault = ready(devices.write(FIRST, 0, b"ab")).unwrap_err();
+        assert_eq!(fault.cause, FaultCause::ReadOnly);
+        assert_eq!(ready(devices.barrier(FIRST)).unwrap_err().cause, FaultCause::ReadOnly);
+        assert_eq!(ready(devices.read(FIRST, 0, 2)).unwrap(), [7; 2]);
+    }
+
+    #[test]
+    fn a_writer_keeps_out_writers_and_mounts() {
+        let file = Sevens::new("lock");
+        let locked = || Devices::open_writable(file.paths()).unwrap_err().to_string();
+        let reader = Devices::open(file.paths()).unwrap();
+        reader.lock_shared().unwrap();
+        assert!(locked().contains("in use by another program"), "{}", locked());
+        drop(reader);
+        let writer = Devices::open_writable(file.paths()).unwrap();
+        assert!(locked().contains("in use by another program"));
+        let reader = Devices::open(file.paths()).unwrap();
+        assert_eq!(reader.lock_shared(), Err(file.0.as_path()));
+        drop(writer);
+        reader.lock_shared().unwrap();
+    }
+
+    #[test]
+    fn a_device_named_twice_is_told_so() {
+        let file = Sevens::new("twice");
+        let dotted = file.0.parent().unwrap().join(".").join(file.0.file_name().unwrap());
+        let fault = Devices::open_writable(&[file.0.clone(), dotted]).unwrap_err();
+        assert!(matches!(fault.cause, OpenCause::Twice), "{fault}");
+    }
+
+    #[test]
     fn a_directory_and_a_missing_file_are_told_apart() {
         let told = |path: &str| Devices::open(&[PathBuf::from(path)]).unwrap_err().to_string();
         assert!(told("/").contains("is a directory; name"));
         assert!(told("/dev/null").contains("neither a file nor a block device"));
         assert!(told("/no/such").contains("no such file or device"));
+        let to_write = Devices::open_writable(&[PathBuf::from("/dev/null")]).unwrap_err();
+        assert!(to_write.to_string().contains("neither a file nor a block device"));
     }
 }

@@ -1,6 +1,6 @@
 //! Errors as the kernel wants them: the only place that turns an [`Error`] into an error number.
 
-use farrier_core::error::Error;
+use farrier_core::error::{DeviceFault, Error, FaultCause};
 use rustix::io::Errno;
 
 /// The error number for `error`.
@@ -16,6 +16,8 @@ pub fn errno(error: &Error) -> Errno {
         Error::NameTooLong => Errno::NAMETOOLONG,
         Error::TooManyLinks => Errno::LOOP,
         Error::NoData => Errno::NXIO,
+        Error::Device(DeviceFault { cause: FaultCause::ReadOnly, .. }) => Errno::ROFS,
+        Error::Device(DeviceFault { cause: FaultCause::NoSpace, .. }) => Errno::NOSPC,
         Error::Damaged(_) | Error::Device(_) | Error::Refused(_) | Error::Limit(_) => Errno::IO,
         // what the core may learn to report before this function does
         _ => Errno::IO,
@@ -25,16 +27,15 @@ pub fn errno(error: &Error) -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use farrier_core::error::{
-        Damage, DamageKind, DeviceFault, FaultCause, HeaderFault, Limit, Refusal,
-    };
+    use farrier_core::error::{Damage, DamageKind, HeaderFault, Limit, Refusal};
     use farrier_core::units::{DeviceIndex, Inum};
     use farrier_core::volume::Volume;
 
     #[test]
     fn every_kind_has_its_number() {
         let device = DeviceIndex(0);
-        let fault = |cause| Error::Device(DeviceFault { device, offset: 0, len: 1, cause });
+        let fault = |cause| Error::Device(DeviceFault::read(device, 0, 1, cause));
+        let write = |cause| Error::Device(DeviceFault::write(device, 0, 1, cause));
         let header = Refusal::Header { device, fault: HeaderFault::Length };
         let expected = [
             (Error::NoEntry, Errno::NOENT),
@@ -53,6 +54,8 @@ mod tests {
             (fault(FaultCause::OutOfRange), Errno::IO),
             (fault(FaultCause::Gone), Errno::IO),
             (fault(FaultCause::Denied), Errno::IO),
+            (write(FaultCause::ReadOnly), Errno::ROFS),
+            (write(FaultCause::NoSpace), Errno::NOSPC),
             (Error::Refused(header), Errno::IO),
             (Error::Limit(Limit::Runs), Errno::IO),
         ];

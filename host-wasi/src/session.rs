@@ -47,7 +47,7 @@ impl Host for Session {
 impl Session {
     /// Opens the volumes that `request` names.
     pub(crate) fn open(request: &Request) -> Result<Self, Failure> {
-        let devices = Devices::open(&request.volumes)?;
+        let devices = Devices::open(&request.volumes, false)?;
         let options = OpenOptions {
             allow_truncated: request.allow_truncated,
             slot: request.header,

@@ -50,6 +50,7 @@ impl FileSet {
     }
 }
 
+// A Blob cannot be written: the trait's own refusals stand for the rest.
 impl Storage for FileSet {
     fn device_count(&self) -> usize {
         self.0.files.len()
@@ -65,7 +66,7 @@ impl Storage for FileSet {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, DeviceFault> {
-        let fault = |cause| DeviceFault { device, offset, len, cause };
+        let fault = |cause| DeviceFault::read(device, offset, len, cause);
         let end = offset.checked_add(len as u64);
         if end.is_none_or(|end| end > self.size(device)) {
             return Err(fault(FaultCause::OutOfRange));

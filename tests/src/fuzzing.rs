@@ -121,7 +121,7 @@ impl Storage for Memory {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, DeviceFault> {
-        let fault = DeviceFault { device, offset, len, cause: FaultCause::OutOfRange };
+        let fault = DeviceFault::read(device, offset, len, FaultCause::OutOfRange);
         let end = offset.checked_add(len as u64).ok_or(fault)?;
         if end > self.size || offset / PAGE != (end - 1) / PAGE {
             return Err(fault);

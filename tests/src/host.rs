@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use farrier_core::volume::{OpenOptions, Volume};
 #[derive(Debug)]
 pub struct Files {
     files: Vec<(File, u64)>,
+    is_writable: bool,
 }
 
 impl Files {
@@ -26,12 +28,25 @@ impl Files {
     /// # Panics
     /// One cannot be opened.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Self {
+        Self::open_for(paths, false)
+    }
+
+    /// Opens `paths` for writing too, in this order.
+    ///
+    /// # Panics
+    /// One cannot be opened.
+    pub fn open_writable<P: AsRef<Path>>(paths: &[P]) -> Self {
+        Self::open_for(paths, true)
+    }
+
+    fn open_for<P: AsRef<Path>>(paths: &[P], is_writable: bool) -> Self {
         let open = |path: &P| {
-            let file = File::open(path).expect("an unpacked image");
+            let options = File::options().read(true).write(is_writable).open(path);
+            let file = options.expect("an unpacked image");
             let size = file.metadata().expect("an open file").len();
             (file, size)
         };
-        Self { files: paths.iter().map(open).collect() }
+        Self { files: paths.iter().map(open).collect(), is_writable }
     }
 }
 
@@ -52,11 +67,45 @@ impl Storage for Files {
     ) -> Result<Vec<u8>, DeviceFault> {
         let mut bytes = vec![0; len];
         let (file, _) = &self.files[usize::from(device.0)];
-        file.read_exact_at(&mut bytes, offset).map(|()| bytes).map_err(|error| {
-            let cause = FaultCause::Medium(error.raw_os_error().unwrap_or(0));
-            DeviceFault { device, offset, len, cause }
-        })
+        file.read_exact_at(&mut bytes, offset)
+            .map(|()| bytes)
+            .map_err(|error| DeviceFault::read(device, offset, len, cause(&error)))
     }
+
+    fn is_writable(&self, _: DeviceIndex) -> bool {
+        self.is_writable
+    }
+
+    async fn write(
+        &self,
+        device: DeviceIndex,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), DeviceFault> {
+        let fault = |cause| DeviceFault::write(device, offset, bytes.len(), cause);
+        if !self.is_writable {
+            return Err(fault(FaultCause::ReadOnly));
+        }
+        // as on a block device, where a file would grow
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.size(device)) {
+            return Err(fault(FaultCause::OutOfRange));
+        }
+        let (file, _) = &self.files[usize::from(device.0)];
+        file.write_all_at(bytes, offset).map_err(|error| fault(cause(&error)))
+    }
+
+    async fn barrier(&self, device: DeviceIndex) -> Result<(), DeviceFault> {
+        // tests outlive no power cut, and syncing costs them their time
+        if self.is_writable {
+            Ok(())
+        } else {
+            Err(DeviceFault::barrier(device, FaultCause::ReadOnly))
+        }
+    }
+}
+
+fn cause(error: &io::Error) -> FaultCause {
+    FaultCause::Medium(error.raw_os_error().unwrap_or(0))
 }
 
 /// An opened volume and its cache.

@@ -16,6 +16,7 @@ use farrier_core::volume::{OpenOptions, Volume};
 /// One device, in memory.
 struct Memory(Vec<u8>);
 
+// Writing is left out here: what a storage does not say, it refuses.
 impl Storage for Memory {
     fn device_count(&self) -> usize {
         1
@@ -33,8 +34,8 @@ impl Storage for Memory {
     ) -> Result<Vec<u8>, DeviceFault> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = self.0.get(start..start.saturating_add(len));
-        let cause = FaultCause::OutOfRange;
-        bytes.map(<[u8]>::to_vec).ok_or(DeviceFault { device, offset, len, cause })
+        let fault = DeviceFault::read(device, offset, len, FaultCause::OutOfRange);
+        bytes.map(<[u8]>::to_vec).ok_or(fault)
     }
 }
 
