@@ -39,6 +39,22 @@ pub enum Error {
     InvalidArgument,
     /// A seek for data or a hole behind the last one.
     NoData,
+    /// The name is taken.
+    Exists,
+    /// The directory still has names.
+    NotEmpty,
+    /// There is no space left on the volume.
+    NoSpace,
+    /// The volume cannot be changed.
+    ReadOnly,
+    /// The file would become larger than one can be.
+    FileTooLarge,
+    /// An inode has as many names as it can have.
+    TooManyNames,
+    /// The operation is not one that this file system has.
+    NotSupported,
+    /// The directory is in use: the root, or moved into itself.
+    Busy,
     /// The media is damaged.
     Damaged(Damage),
     /// A device failed.
@@ -63,6 +79,14 @@ impl fmt::Display for Error {
             Self::TooManyLinks => f.write_str("too many symbolic links"),
             Self::InvalidArgument => f.write_str("invalid argument"),
             Self::NoData => f.write_str("no data or hole behind this offset"),
+            Self::Exists => f.write_str("exists already"),
+            Self::NotEmpty => f.write_str("directory not empty"),
+            Self::NoSpace => f.write_str("no space left on the volume"),
+            Self::ReadOnly => f.write_str("the volume cannot be changed"),
+            Self::FileTooLarge => f.write_str("file too large"),
+            Self::TooManyNames => f.write_str("too many names of one inode"),
+            Self::NotSupported => f.write_str("not supported"),
+            Self::Busy => f.write_str("in use"),
             Self::Damaged(damage) => write!(f, "damaged media: {damage}"),
             Self::Device(fault) => fault.fmt(f),
             Self::Refused(refusal) => refusal.fmt(f),

@@ -25,6 +25,7 @@ pub use view::{Cache, Turn, View};
 
 use alloc::vec::Vec;
 
+use crate::dirty::Plan;
 use crate::error::Error;
 
 /// Why a run ended without a result. Control flow, not an error.
@@ -52,4 +53,19 @@ pub trait Operation {
     /// # Errors
     /// Blocks that are missing, or why the operation fails.
     fn gather(&self, view: &mut View<'_>) -> Result<Self::Output, Stop>;
+}
+
+/// A request that changes something, as a value.
+///
+/// It says what it wants changed and changes nothing itself; the driver applies the plan in the
+/// same breath, so nothing can have come between.
+pub trait Change {
+    /// What it results in.
+    type Output: PartialEq;
+
+    /// One run over what is in memory.
+    ///
+    /// # Errors
+    /// Blocks that are missing, or why the request fails.
+    fn gather(&self, view: &mut View<'_>) -> Result<(Self::Output, Plan), Stop>;
 }

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Block, BlockId, Stop, Want};
+use crate::dirty::Memory;
 use crate::error::Error;
 
 /// Most blocks that one stop asks for; what is left over is asked for by a later run.
@@ -53,6 +54,7 @@ impl Turn {
 pub struct View<'a> {
     turn: &'a mut Turn,
     cache: &'a dyn Cache,
+    memory: Option<&'a Memory>,
     /// Blocks of the shared cache that this run used; pinned if the run stops.
     used: Vec<(BlockId, Block)>,
     wants: Vec<Want>,
@@ -66,10 +68,21 @@ impl core::fmt::Debug for View<'_> {
 }
 
 impl<'a> View<'a> {
-    /// The window of the next run of `turn`.
+    /// The window of the next run of `turn` onto a volume that nobody changes.
     pub fn new(turn: &'a mut Turn, cache: &'a dyn Cache) -> Self {
+        Self::over(turn, cache, None)
+    }
+
+    /// The window of the next run of `turn`; what was changed is in `memory`.
+    pub fn over(turn: &'a mut Turn, cache: &'a dyn Cache, memory: Option<&'a Memory>) -> Self {
         turn.runs += 1;
-        Self { turn, cache, used: Vec::new(), wants: Vec::new(), ahead: Vec::new() }
+        Self { turn, cache, memory, used: Vec::new(), wants: Vec::new(), ahead: Vec::new() }
+    }
+
+    /// What was changed, on a volume that is open for writing.
+    #[must_use]
+    pub const fn memory(&self) -> Option<&'a Memory> {
+        self.memory
     }
 
     /// The block, now; if it is missing the run stops for it and for all wants noted before.

@@ -1,9 +1,13 @@
 //! Attributes of an inode.
 
+use zerocopy::IntoBytes;
+
 use super::node::Node;
 use super::pfs::Pfs;
 use crate::engine::{Operation, Stop, View};
-use crate::media::inode::ObjectKind;
+use crate::error::{BlockKind, Damage, DamageKind, Error, Place};
+use crate::media::inode::{Inode, ObjectKind};
+use crate::media::raw::RawInode;
 use crate::units::{Inum, WallTime};
 
 /// What `stat` tells.
@@ -51,8 +55,23 @@ impl Attributes {
     /// The attributes of `node`.
     #[must_use]
     pub fn of(node: &Node) -> Self {
-        let inode = node.inode();
-        let statistics = node.blockref().statistics().unwrap_or_default();
+        let attributes = Self::of_inode(&node.inode(), node.allocated_bytes());
+        // the root of a PFS made by other tools may say something else
+        Self { inum: node.inum(), ..attributes }
+    }
+
+    /// The attributes of an inode that is being made or changed.
+    ///
+    /// # Errors
+    /// It is not a legal inode.
+    pub fn of_raw(inode: &RawInode, allocated_bytes: u64) -> Result<Self, Error> {
+        let place = Place { kind: BlockKind::Inode, offset: None, key: inode.inum.get() };
+        let parsed = Inode::parse(inode.as_bytes())
+            .map_err(|fault| Damage::new(place, DamageKind::Inode(fault)))?;
+        Ok(Self::of_inode(&parsed, allocated_bytes))
+    }
+
+    fn of_inode(inode: &Inode<'_>, allocated_bytes: u64) -> Self {
         let kind = inode.kind();
         let is_device = matches!(kind, ObjectKind::CharDevice | ObjectKind::BlockDevice);
         Self {
@@ -67,7 +86,7 @@ impl Attributes {
             uid: inode.uid(),
             gid: inode.gid(),
             size: inode.size(),
-            allocated_bytes: statistics.data_count,
+            allocated_bytes,
             atime: inode.atime(),
             mtime: inode.mtime(),
             ctime: inode.ctime(),

@@ -1,24 +1,59 @@
 //! From an inode number to its inode, and from there to its table.
 
+use alloc::sync::Arc;
+
+use zerocopy::IntoBytes;
+
 use super::pfs::Pfs;
+use crate::dirty::{DirtyInode, Head, Standing, Tree};
 use crate::engine::{Block, Stop, View, Want};
 use crate::error::{BlockKind, Damage, DamageKind, Error, InodeFault, Place};
 use crate::media::blockref::Blockref;
 use crate::media::dirhash::NAME_BIT;
 use crate::media::inode::{Inode, ObjectKind};
+use crate::media::raw::RawInode;
 use crate::tree::{Holder, Table, first};
 use crate::units::Inum;
 
-/// An inode in memory, with the blockref that it was found by.
+/// An inode as it is now: as the media has it, or as it was changed.
 #[derive(Clone, Debug)]
 pub struct Node {
-    block: Block,
-    blockref: Blockref,
+    bytes: Bytes,
+    /// Where the media has it, as far as that was looked up.
+    blockref: Option<Blockref>,
+    inum: Inum,
     kind: ObjectKind,
+    standing: Standing,
+    allocated_bytes: u64,
+}
+
+#[derive(Clone)]
+enum Bytes {
+    Media(Block),
+    Changed(Arc<RawInode>),
+}
+
+impl core::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Media(_) => "Media",
+            Self::Changed(_) => "Changed",
+        })
+    }
+}
+
+/// An inode as the last commit left it.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Its block, or what became of it where it has no name.
+    pub block: Block,
+    /// What refers to it; an orphan is referred to by nobody.
+    pub blockref: Option<Blockref>,
+    place: Place,
 }
 
 impl Node {
-    /// The inode that `blockref` refers to.
+    /// The inode that `blockref` refers to, as it is on media.
     ///
     /// # Errors
     /// [`Stop::Need`], or why there is no legal inode there.
@@ -33,10 +68,16 @@ impl Node {
     /// # Errors
     /// It is no legal inode.
     pub fn new(block: Block, blockref: &Blockref) -> Result<Self, Damage> {
-        let damage = |fault| Damage::new(blockref.place(), DamageKind::Inode(fault));
-        let inode = Inode::parse(&block).map_err(damage)?;
-        let kind = inode.kind();
-        Ok(Self { block, blockref: *blockref, kind })
+        let inode = parse(&block, blockref.place())?;
+        let (kind, inum) = (inode.kind(), inode.inum());
+        Ok(Self {
+            bytes: Bytes::Media(block),
+            blockref: Some(*blockref),
+            inum,
+            kind,
+            standing: Standing::Named,
+            allocated_bytes: data_count(Some(blockref)),
+        })
     }
 
     /// Inode `inum` of `pfs`.
@@ -44,26 +85,39 @@ impl Node {
     /// # Errors
     /// [`Stop::Need`]; [`Error::NoInode`]; or why its inode cannot be had.
     pub fn find(view: &mut View<'_>, pfs: &Pfs, inum: Inum) -> Result<Self, Stop> {
-        if inum == Inum::ROOT {
-            return Self::load(view, pfs.root());
+        if let Some(head) = tree_of(view, pfs).and_then(|tree| tree.head(inum)) {
+            return Self::changed(view, pfs, head, inum);
         }
-        if inum.0 & NAME_BIT != 0 {
-            return Err(Error::NoInode(inum).into());
-        }
-        let root = Self::load(view, pfs.root())?;
-        let found = first(view, &root.table(pfs)?, inum.0, inum.0)?;
-        let blockref = found.ok_or(Error::NoInode(inum))?;
-        if blockref.kind() != BlockKind::Inode {
-            return Err(Damage::new(blockref.place(), DamageKind::NotAllowed).into());
-        }
-        let node = Self::load(view, &blockref)?;
-        match node.inode().inum() {
-            number if number == inum => Ok(node),
-            other => {
-                let fault = DamageKind::Inode(InodeFault::Number(other));
-                Err(Damage::new(blockref.place(), fault).into())
+        let base = Base::find(view, pfs, inum)?.ok_or(Error::NoInode(inum))?;
+        let kind = parse(&base.block, base.place)?.kind();
+        let standing = match base.blockref {
+            Some(_) => Standing::Named,
+            None => Standing::Unlinked,
+        };
+        let (bytes, blockref) = (Bytes::Media(base.block), base.blockref);
+        let allocated_bytes = data_count(blockref.as_ref());
+        Ok(Self { bytes, blockref, inum, kind, standing, allocated_bytes })
+    }
+
+    fn changed(view: &mut View<'_>, pfs: &Pfs, head: &Head, inum: Inum) -> Result<Self, Stop> {
+        let standing = match head {
+            Head::Present(_) => Standing::Named,
+            Head::Unlinked(_) => Standing::Unlinked,
+            Head::Removed => return Err(Error::NoInode(inum).into()),
+        };
+        let inode = head.inode().ok_or(Error::NoInode(inum))?;
+        let place = Place { kind: BlockKind::Inode, offset: None, key: inum.0 };
+        let kind = parse(inode.as_bytes(), place)?.kind();
+        let mut allocated_bytes = 0;
+        if let Some(tree) = tree_of(view, pfs) {
+            allocated_bytes = tree.layers(inum).map(DirtyInode::content_bytes).sum();
+            if tree.has_base(inum) && tree.layers(inum).all(|layer| layer.cut != Some(0)) {
+                let base = Base::find(view, pfs, inum)?;
+                allocated_bytes += data_count(base.and_then(|base| base.blockref).as_ref());
             }
         }
+        let bytes = Bytes::Changed(Arc::clone(inode));
+        Ok(Self { bytes, blockref: None, inum, kind, standing, allocated_bytes })
     }
 
     /// Directory `inum` of `pfs`.
@@ -79,7 +133,17 @@ impl Node {
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "new() parsed these very bytes")]
     pub fn inode(&self) -> Inode<'_> {
-        Inode::parse(&self.block).expect("parsed when the node was made")
+        let bytes = match &self.bytes {
+            Bytes::Media(block) => &block[..],
+            Bytes::Changed(inode) => inode.as_bytes(),
+        };
+        Inode::parse(bytes).expect("parsed when the node was made")
+    }
+
+    /// Its 1024 bytes, to be changed.
+    #[must_use]
+    pub fn raw(&self) -> RawInode {
+        self.inode().raw().clone()
     }
 
     /// What it is.
@@ -88,39 +152,166 @@ impl Node {
         self.kind
     }
 
-    /// The blockref that it was found by.
+    /// Its number.
     #[must_use]
-    pub const fn blockref(&self) -> &Blockref {
-        &self.blockref
+    pub const fn inum(&self) -> Inum {
+        self.inum
     }
 
-    /// Its block, for what is read out of the inode itself.
+    /// How it stands in its tree.
     #[must_use]
-    pub const fn block(&self) -> &Block {
-        &self.block
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The blockref that it was found by, if it was found on media.
+    #[must_use]
+    pub const fn blockref(&self) -> Option<&Blockref> {
+        self.blockref.as_ref()
+    }
+
+    /// Bytes allocated for its contents and tables: by its blockref, and what was changed since.
+    #[must_use]
+    pub const fn allocated_bytes(&self) -> u64 {
+        self.allocated_bytes
+    }
+
+    /// A block that holds its direct data, at their place within an inode.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        match &self.bytes {
+            Bytes::Media(block) => Block::clone(block),
+            Bytes::Changed(inode) => {
+                Block::new(crate::media::check::Verified::ours(inode.as_bytes().to_vec()))
+            }
+        }
     }
 
     /// Where it is, for messages.
     #[must_use]
     pub fn place(&self) -> Place {
-        self.blockref.place()
+        self.blockref
+            .map_or(Place { kind: BlockKind::Inode, offset: None, key: self.inum.0 }, |blockref| {
+                blockref.place()
+            })
     }
 
-    /// The table of an inode that keeps its contents outside itself.
+    /// The table of its names or blocks, as the last commit left it; `None` if there was none, or
+    /// what was in it does not count any more.
     ///
     /// # Errors
-    /// An inode with direct data has none: a directory cannot be one.
-    pub fn table(&self, pfs: &Pfs) -> Result<Table, Damage> {
-        let holder = match self.kind {
-            ObjectKind::Directory if self.blockref == *pfs.root() => Holder::PfsRoot,
+    /// [`Stop::Need`], or what keeps it from having one.
+    pub fn table(&self, view: &mut View<'_>, pfs: &Pfs) -> Result<Option<Table>, Stop> {
+        let tree = tree_of(view, pfs);
+        if let Some(tree) = tree
+            && !tree.has_base(self.inum)
+        {
+            return Ok(None);
+        }
+        let base = match (&self.bytes, self.blockref) {
+            (Bytes::Media(block), Some(blockref)) => Some(Base {
+                block: Block::clone(block),
+                place: blockref.place(),
+                blockref: Some(blockref),
+            }),
+            _ => Base::find(view, pfs, self.inum)?,
+        };
+        match base {
+            Some(base) => Ok(base.table(self.holder())?),
+            None => Ok(None),
+        }
+    }
+
+    /// What its table is a table of.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        match self.kind {
+            ObjectKind::Directory if self.inum == Inum::ROOT => Holder::PfsRoot,
             ObjectKind::Directory => Holder::Directory,
             _ => Holder::File,
-        };
-        if self.inode().has_direct_data() {
-            return Err(Damage::new(self.place(), DamageKind::NotAllowed));
         }
-        Ok(Table::of_inode(Block::clone(&self.block), self.place(), holder))
     }
+}
+
+impl Base {
+    /// What the last commit left of inode `inum` of `pfs`.
+    ///
+    /// # Errors
+    /// [`Stop::Need`], or why its inode cannot be had.
+    pub fn find(view: &mut View<'_>, pfs: &Pfs, inum: Inum) -> Result<Option<Self>, Stop> {
+        let root = root_of(view, pfs);
+        if inum == Inum::ROOT {
+            return Self::load(view, &root).map(Some);
+        }
+        if inum.0 & NAME_BIT != 0 {
+            return Ok(None);
+        }
+        if let Some(orphan) = tree_of(view, pfs).and_then(|tree| tree.orphan(inum)) {
+            let place = Place { kind: BlockKind::Inode, offset: None, key: inum.0 };
+            let block = Block::clone(&orphan.image);
+            return Ok(Some(Self { block, blockref: None, place }));
+        }
+        let table = Self::load(view, &root)?.table(Holder::PfsRoot)?;
+        let Some(table) = table else {
+            return Err(Damage::new(root.place(), DamageKind::NotAllowed).into());
+        };
+        let Some(blockref) = first(view, &table, inum.0, inum.0)? else {
+            return Ok(None);
+        };
+        if blockref.kind() != BlockKind::Inode {
+            return Err(Damage::new(blockref.place(), DamageKind::NotAllowed).into());
+        }
+        let base = Self::load(view, &blockref)?;
+        match parse(&base.block, base.place)?.inum() {
+            number if number == inum => Ok(Some(base)),
+            other => {
+                let fault = DamageKind::Inode(InodeFault::Number(other));
+                Err(Damage::new(blockref.place(), fault).into())
+            }
+        }
+    }
+
+    fn load(view: &mut View<'_>, blockref: &Blockref) -> Result<Self, Stop> {
+        let want = Want::of(blockref).ok_or_else(|| not_an_inode(blockref))?;
+        let block = view.block(&want)?;
+        parse(&block, blockref.place())?;
+        Ok(Self { block, blockref: Some(*blockref), place: blockref.place() })
+    }
+
+    /// The table in it; direct data leaves no room for one.
+    ///
+    /// # Errors
+    /// A directory without a table cannot be.
+    pub fn table(&self, holder: Holder) -> Result<Option<Table>, Damage> {
+        let inode = parse(&self.block, self.place)?;
+        if inode.has_direct_data() {
+            return match holder {
+                Holder::File => Ok(None),
+                _ => Err(Damage::new(self.place, DamageKind::NotAllowed)),
+            };
+        }
+        Ok(Some(Table::of_inode(Block::clone(&self.block), self.place, holder)))
+    }
+}
+
+/// The tree of `pfs`, if it is open for writing.
+#[must_use]
+pub fn tree_of<'a>(view: &View<'a>, pfs: &Pfs) -> Option<&'a Tree> {
+    view.memory()?.tree(pfs.id())
+}
+
+/// The root of `pfs` as the last commit left it.
+#[must_use]
+pub fn root_of(view: &View<'_>, pfs: &Pfs) -> Blockref {
+    tree_of(view, pfs).map_or(*pfs.root(), |tree| *tree.root())
+}
+
+fn parse(bytes: &[u8], place: Place) -> Result<Inode<'_>, Damage> {
+    Inode::parse(bytes).map_err(|fault| Damage::new(place, DamageKind::Inode(fault)))
+}
+
+fn data_count(blockref: Option<&Blockref>) -> u64 {
+    blockref.and_then(Blockref::statistics).unwrap_or_default().data_count
 }
 
 fn not_an_inode(blockref: &Blockref) -> Damage {

@@ -3,13 +3,12 @@
 use alloc::vec::Vec;
 
 use super::attributes::Attributes;
+use super::names::{self, Listed};
 use super::node::Node;
 use super::pfs::Pfs;
-use crate::engine::{Operation, Stop, View, Want};
+use crate::engine::{Operation, Stop, View};
 use crate::error::Error;
-use crate::media::dirent::DirentHeader;
 use crate::media::dirhash::NAME_BIT;
-use crate::tree::{Found, search};
 use crate::units::Inum;
 
 /// Directories that a path is followed up through; deeper ones have no message worth reading.
@@ -53,26 +52,15 @@ impl Operation for PathOf {
 impl PathOf {
     fn name_in(&self, view: &mut View<'_>, parent: Inum, inum: Inum) -> Result<Vec<u8>, Stop> {
         let directory = Node::find_directory(view, &self.pfs, parent)?;
-        let table = directory.table(&self.pfs)?;
         let mut low = Some(NAME_BIT);
         while let Some(from) = low {
-            let found = search(view, &table, from, u64::MAX, BATCH)?;
-            low = (found.len() >= BATCH)
-                .then(|| found.last().and_then(|last| last.last_key().checked_add(1)))
-                .flatten();
-            for found in &found {
-                let Found::Leaf(blockref) = found else {
-                    continue;
-                };
-                let Ok(header) = DirentHeader::parse(blockref) else {
-                    continue;
-                };
-                if header.target != inum {
-                    continue;
-                }
-                let block = Want::of(blockref).map(|want| view.block(&want)).transpose()?;
-                if let Ok(name) = header.name(blockref, block.as_deref()) {
-                    return Ok(name.to_vec());
+            let (listed, next) = names::list(view, &self.pfs, &directory, from, BATCH)?;
+            low = next;
+            for listed in listed {
+                if let Listed::Entry(entry) = listed
+                    && entry.target == inum
+                {
+                    return Ok(entry.name);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::node::Node;
+use crate::dirty::TreeId;
 use crate::engine::{Operation, Stop, View, Want};
 use crate::error::{Damage, DamageKind, Error};
 use crate::media::blockref::Blockref;
@@ -27,7 +28,13 @@ impl Pfs {
         Self { root }
     }
 
-    /// Blockref of its root inode.
+    /// What it is called in memory.
+    #[must_use]
+    pub fn id(&self) -> TreeId {
+        TreeId(self.root.key())
+    }
+
+    /// Blockref of its root inode, as of when it was opened.
     #[must_use]
     pub const fn root(&self) -> &Blockref {
         &self.root
@@ -130,12 +137,13 @@ impl Operation for OpenPfs {
 /// # Errors
 /// [`Stop::Need`], or why it cannot be had.
 pub fn super_root_table(view: &mut View<'_>, super_root: &Blockref) -> Result<Table, Stop> {
-    let node = Node::load(view, super_root)?;
+    let super_root = view.memory().map_or(*super_root, |memory| *memory.super_root());
+    let node = Node::load(view, &super_root)?;
     let is_super_root = node.inode().pfs_kind() == PfsKind::SuperRoot;
     if node.kind() != ObjectKind::Directory || !is_super_root {
         return Err(Damage::new(node.place(), DamageKind::NoSuperRoot).into());
     }
-    Ok(Table::of_inode(node.block().clone(), node.place(), Holder::SuperRoot))
+    Ok(Table::of_inode(node.block(), node.place(), Holder::SuperRoot))
 }
 
 /// Adds what is found to `list`; roots that are not in memory are noted as wanted.
@@ -156,7 +164,9 @@ fn collect(view: &mut View<'_>, found: &[Found], list: &mut PfsList) {
             None => {}
             Some(Err(error)) => list.broken.push(error),
             Some(Ok(block)) => match Node::new(block, blockref) {
-                Ok(node) if node.kind() == ObjectKind::Directory => list.entries.push(info(&node)),
+                Ok(node) if node.kind() == ObjectKind::Directory => {
+                    list.entries.push(info(&node, blockref));
+                }
                 Ok(node) => {
                     list.broken.push(Damage::new(node.place(), DamageKind::NotAllowed).into());
                 }
@@ -166,11 +176,11 @@ fn collect(view: &mut View<'_>, found: &[Found], list: &mut PfsList) {
     }
 }
 
-fn info(node: &Node) -> PfsInfo {
+fn info(node: &Node, blockref: &Blockref) -> PfsInfo {
     let inode = node.inode();
-    let statistics = node.blockref().statistics().unwrap_or_default();
+    let statistics = blockref.statistics().unwrap_or_default();
     PfsInfo {
-        pfs: Pfs::new(*node.blockref()),
+        pfs: Pfs::new(*blockref),
         label: inode.label().to_vec(),
         kind: inode.pfs_kind(),
         is_snapshot: inode.is_snapshot(),

@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::blocks::{FileBlock, blocks, index_of};
 use super::node::Node;
 use super::pfs::Pfs;
 use crate::engine::{Block, Operation, Stop, View, Want};
 use crate::error::Error;
 use crate::media::FILE_BLOCK_LEN;
 use crate::media::inode::{CONTENT_START, ObjectKind};
-use crate::tree::{Found, range, search};
 use crate::units::Inum;
 
 /// Most bytes that one read gives; longer ones are cut.
@@ -95,36 +95,41 @@ pub fn contents(
     if inode.has_direct_data() {
         // parse() keeps direct data within the inode, and offset < size was seen above
         let start = CONTENT_START + usize::try_from(offset).unwrap_or(0);
-        return Ok(alloc::vec![Extent::Bytes(Block::clone(node.block()), start..start + len)]);
+        return Ok(alloc::vec![Extent::Bytes(node.block(), start..start + len)]);
     }
     // offset + len <= size <= i64::MAX
     let end = offset + len as u64;
-    let table = node.table(pfs)?;
-    let blocks = range(view, &table, offset, end - 1, usize::MAX)?;
-    let mut stretches = Vec::with_capacity(blocks.len());
-    for blockref in &blocks {
-        // parse() gives every data blockref a location
-        let Some(want) = Want::of(blockref) else {
-            continue;
+    let (found, _) = blocks(view, pfs, node, index_of(offset), index_of(end - 1), usize::MAX)?;
+    let mut stretches = Vec::with_capacity(found.len());
+    for (index, block) in found {
+        let block = match block {
+            FileBlock::Changed(contents) => contents,
+            // parse() gives every data blockref a location
+            FileBlock::Stored(blockref) => match Want::of(&blockref) {
+                None => continue,
+                Some(want) => match view.want(&want) {
+                    Some(block) => block?,
+                    None => continue,
+                },
+            },
         };
-        match view.want(&want) {
-            Some(block) => stretches.push((blockref.key(), block?)),
-            None => continue,
-        }
+        stretches.push((index * FILE_BLOCK_LEN, block));
     }
     view.settle()?;
-    advise_ahead(view, &table, end, size.min(end.saturating_add(ahead as u64)));
+    if ahead > 0 {
+        advise_ahead(view, pfs, node, end, size.min(end.saturating_add(ahead as u64)));
+    }
     Ok(assemble(stretches, offset, end))
 }
 
 /// Notes the blocks behind a read. What their tables are not in memory for is not worth a stop.
-fn advise_ahead(view: &mut View<'_>, table: &crate::tree::Table, from: u64, to: u64) {
+fn advise_ahead(view: &mut View<'_>, pfs: &Pfs, node: &Node, from: u64, to: u64) {
     if to <= from {
         return;
     }
-    if let Ok(found) = search(view, table, from, to - 1, usize::MAX) {
-        for found in found {
-            if let Found::Leaf(blockref) = found
+    if let Ok((found, _)) = blocks(view, pfs, node, index_of(from), index_of(to - 1), usize::MAX) {
+        for (_, block) in found {
+            if let FileBlock::Stored(blockref) = block
                 && let Some(want) = Want::of(&blockref)
             {
                 view.advise(want);

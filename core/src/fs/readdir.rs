@@ -3,15 +3,13 @@
 use alloc::vec::Vec;
 
 use super::attributes::Attributes;
+use super::names::{self, Listed};
 use super::node::Node;
 use super::pfs::Pfs;
-use crate::engine::{Operation, Stop, View, Want};
-use crate::error::{Damage, DamageKind, Error};
-use crate::media::blockref::Blockref;
-use crate::media::dirent::DirentHeader;
+use crate::engine::{Operation, Stop, View};
+use crate::error::Error;
 use crate::media::dirhash::NAME_BIT;
 use crate::media::inode::ObjectKind;
-use crate::tree::{Found, search};
 use crate::units::Inum;
 
 /// Position behind `.`.
@@ -76,25 +74,32 @@ impl Operation for ReadDir {
             return Ok(page);
         }
         let from = self.position.max(AFTER_DOT_DOT) | NAME_BIT;
-        let table = directory.table(&self.pfs)?;
-        let found = search(view, &table, from, u64::MAX, room)?;
-        for found in &found {
-            match found {
-                Found::Broken { error, .. } => page.broken.push(*error),
-                Found::Leaf(blockref) => match named(view, blockref) {
-                    Some(Ok(entry)) => page.entries.push(entry),
-                    Some(Err(error)) => page.broken.push(error),
-                    None => {}
-                },
+        let mut low = Some(from);
+        while let Some(from) = low {
+            let (listed, next) = names::list(view, &self.pfs, &directory, from, room)?;
+            low = next;
+            for listed in listed {
+                match listed {
+                    Listed::Broken(_, error) => page.broken.push(error),
+                    Listed::Entry(entry) => page.entries.push(DirEntry {
+                        // the last possible key is followed by the end, not by the start
+                        next: next_position(entry.key).unwrap_or(NAME_BIT - 1),
+                        name: entry.name,
+                        inum: entry.target,
+                        kind: entry.kind,
+                        attributes: None,
+                    }),
+                }
+            }
+            // what was removed may leave nothing of a page
+            if !page.entries.is_empty() || !page.broken.is_empty() {
+                break;
             }
         }
-        view.settle()?;
         if self.with_attributes {
             self.add_attributes(view, &mut page.entries)?;
         }
-        if found.len() >= room {
-            page.next = found.last().and_then(|found| next_position(found.last_key()));
-        }
+        page.next = low.map(|low| low & !NAME_BIT);
         Ok(page)
     }
 }
@@ -140,35 +145,6 @@ impl ReadDir {
         }
         if missing.is_empty() { Ok(()) } else { Err(Stop::Need(missing)) }
     }
-}
-
-/// The entry that `blockref` is; `None` where its name is not in memory yet, which is noted.
-fn named(view: &mut View<'_>, blockref: &Blockref) -> Option<Result<DirEntry, Error>> {
-    let damage = |kind| Error::from(Damage::new(blockref.place(), kind));
-    if blockref.key() & NAME_BIT == 0 {
-        return Some(Err(damage(DamageKind::NotAllowed)));
-    }
-    let header = match DirentHeader::parse(blockref) {
-        Ok(header) => header,
-        Err(fault) => return Some(Err(damage(DamageKind::Dirent(fault)))),
-    };
-    let block = match Want::of(blockref).map(|want| view.want(&want)) {
-        None => None,
-        Some(None) => return None,
-        Some(Some(Ok(block))) => Some(block),
-        Some(Some(Err(error))) => return Some(Err(error)),
-    };
-    Some(match header.name(blockref, block.as_deref()) {
-        Ok(name) => Ok(DirEntry {
-            name: name.to_vec(),
-            inum: header.target,
-            kind: header.kind,
-            // the last possible key is followed by the end, not by the start
-            next: next_position(blockref.last_key()).unwrap_or(NAME_BIT - 1),
-            attributes: None,
-        }),
-        Err(fault) => Err(damage(DamageKind::Dirent(fault))),
-    })
 }
 
 fn next_position(last_key: u64) -> Option<u64> {

@@ -1,11 +1,12 @@
 //! Finding data and holes of a file without reading it.
 
+use super::blocks::{blocks, index_of};
 use super::node::Node;
 use super::pfs::Pfs;
 use crate::engine::{Operation, Stop, View};
 use crate::error::Error;
+use crate::media::FILE_BLOCK_LEN;
 use crate::media::inode::ObjectKind;
-use crate::tree::{first, range};
 use crate::units::Inum;
 
 /// What to look for.
@@ -50,31 +51,40 @@ impl Operation for Seek {
                 SeekTarget::Hole => size,
             });
         }
-        let table = node.table(&self.pfs)?;
-        match self.target {
-            SeekTarget::Data => {
-                let found = first(view, &table, self.offset, size - 1)?.ok_or(Error::NoData)?;
-                Ok(found.key().max(self.offset))
-            }
-            SeekTarget::Hole => {
-                let mut at = self.offset;
-                loop {
-                    // Batches keep a file without holes from being listed as a whole.
-                    let blocks = range(view, &table, at, size - 1, 512)?;
-                    for blockref in &blocks {
-                        if blockref.key() > at {
+        let last = index_of(size - 1);
+        let mut at = self.offset;
+        loop {
+            // Batches keep a large file from being listed as a whole.
+            let (found, next) = blocks(view, &self.pfs, &node, index_of(at), last, BATCH)?;
+            match self.target {
+                SeekTarget::Data => {
+                    if let Some((index, _)) = found.first() {
+                        return Ok(at.max(index * FILE_BLOCK_LEN));
+                    }
+                }
+                SeekTarget::Hole => {
+                    for (index, _) in &found {
+                        if index_of(at) != *index {
                             return Ok(at);
                         }
-                        at = blockref.last_key().saturating_add(1);
+                        at = (index + 1).saturating_mul(FILE_BLOCK_LEN);
                         if at >= size {
                             return Ok(size);
                         }
                     }
-                    if blocks.is_empty() {
-                        return Ok(at);
-                    }
                 }
+            }
+            match next {
+                Some(next) if self.target == SeekTarget::Hole && index_of(at) != next => {
+                    return Ok(at);
+                }
+                Some(next) => at = at.max(next.saturating_mul(FILE_BLOCK_LEN)),
+                None if self.target == SeekTarget::Hole => return Ok(at),
+                None => return Err(Error::NoData.into()),
             }
         }
     }
 }
+
+/// Blocks that are looked at in one go.
+const BATCH: usize = 512;

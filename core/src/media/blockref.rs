@@ -15,7 +15,7 @@ use crate::units::{MediaOffset, Radix, Tid};
 /// Low bits of `data_off`, which hold the radix.
 const RADIX_MASK: u64 = 0x3f;
 /// A blockref to the root inode of a PFS.
-const FLAG_PFS_ROOT: u8 = 0x01;
+pub const FLAG_PFS_ROOT: u8 = 0x01;
 
 /// Where a block lies and how large it is, in the logical address space.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -45,6 +45,19 @@ impl CheckMethod {
         })
     }
 
+    /// Its media code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Disabled => 1,
+            Self::Iscsi32 => 2,
+            Self::Xxhash64 => 3,
+            Self::Sha192 => 4,
+            Self::Freemap => 5,
+        }
+    }
+
     /// The name that the tools of HAMMER2 use.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -78,11 +91,24 @@ impl CheckMethod {
 /// Bytes that their check code vouches for, or that carry none by the owner's wish.
 ///
 /// Only [`Checks::verify`] makes one from foreign bytes, so whatever takes a `Verified` need not
-/// ask where it came from.
+/// ask where it came from. Bytes that this program makes are its own to vouch for
+/// ([`Verified::ours`]).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verified(Vec<u8>);
 
 impl Verified {
+    /// Bytes that this program made: there is nobody whose word would have to be checked.
+    #[must_use]
+    pub const fn ours(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to be changed: whoever changes them answers for them.
+    #[must_use]
+    pub const fn ours_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
     /// What `expand` makes of believed bytes is believed as well: decompression adds nothing from
     /// outside.
     pub(super) fn expand<E>(
@@ -140,18 +166,43 @@ impl Checks {
     /// # Errors
     /// Both codes, where they differ.
     pub fn verify(&self, bytes: Vec<u8>, stored: CheckCode) -> Result<Verified, CheckMismatch> {
-        let computed = match stored {
-            CheckCode::Unchecked => CheckCode::Unchecked,
-            CheckCode::Crc32c(_) => CheckCode::Crc32c(self.crc32c(&bytes)),
-            CheckCode::Xxhash64(_) => {
-                CheckCode::Xxhash64(xxhash_rust::xxh64::xxh64(&bytes, XXHASH64_SEED))
-            }
-            CheckCode::Sha192(_) => CheckCode::Sha192(sha192(&bytes)),
+        let method = match stored {
+            CheckCode::Unchecked => CheckMethod::None,
+            CheckCode::Crc32c(_) => CheckMethod::Iscsi32,
+            CheckCode::Xxhash64(_) => CheckMethod::Xxhash64,
+            CheckCode::Sha192(_) => CheckMethod::Sha192,
         };
+        let computed = self.compute(method, &bytes);
         if stored == computed {
             Ok(Verified(bytes))
         } else {
             Err(CheckMismatch { stored, computed })
+        }
+    }
+
+    /// The code that `bytes` have by `method`.
+    #[must_use]
+    pub fn compute(&self, method: CheckMethod, bytes: &[u8]) -> CheckCode {
+        match method {
+            CheckMethod::None | CheckMethod::Disabled => CheckCode::Unchecked,
+            CheckMethod::Iscsi32 | CheckMethod::Freemap => CheckCode::Crc32c(self.crc32c(bytes)),
+            CheckMethod::Xxhash64 => {
+                CheckCode::Xxhash64(xxhash_rust::xxh64::xxh64(bytes, XXHASH64_SEED))
+            }
+            CheckMethod::Sha192 => CheckCode::Sha192(sha192(bytes)),
+        }
+    }
+}
+
+impl CheckCode {
+    /// Puts the code into the check field of a blockref, where [`CheckMethod::stored`] finds it.
+    /// What else stands in the field stays: hints of the freemap, and what is not ours to clear.
+    pub fn store(self, field: &mut [u8; 64]) {
+        match self {
+            Self::Unchecked => {}
+            Self::Crc32c(code) => field[..4].copy_from_slice(&code.to_le_bytes()),
+            Self::Xxhash64(code) => field[..8].copy_from_slice(&code.to_le_bytes()),
+            Self::Sha192(code) => field[..24].copy_from_slice(&code),
         }
     }
 }
@@ -269,6 +320,20 @@ mod tests {
                 })
             });
             assert_eq!(crc32c(&bytes[..len]), bitwise, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_code_that_is_stored_is_found_again_beside_what_stood_there() {
+        for code in 0..=5 {
+            let method = CheckMethod::from_code(code).unwrap();
+            assert_eq!(method.code(), code);
+            let computed = Checks::PORTABLE.compute(method, b"123456789");
+            let mut field = [0xee; 64];
+            computed.store(&mut field);
+            assert_eq!(method.stored(&field), computed);
+            assert!(check(b"123456789", computed).is_ok());
+            assert!(field[24..].iter().all(|byte| *byte == 0xee));
         }
     }
 

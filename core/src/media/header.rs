@@ -1,6 +1,7 @@
 //! Volume headers (media format 1.4, 1.5).
 
 use alloc::boxed::Box;
+use core::ops::Range;
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -18,12 +19,14 @@ pub const HEADER_STRIDE: u64 = 2 << 30;
 /// Most volumes of a file system.
 pub const VOLUMES_MAX: usize = 64;
 
-const MAGIC: u64 = 0x4841_4d32_0517_2011;
-const FSTYPE: [u8; 16] = [
+/// First word of every header.
+pub const MAGIC: u64 = 0x4841_4d32_0517_2011;
+/// The type of file system that a header names.
+pub const FSTYPE: [u8; 16] = [
     0xd1, 0x9a, 0xbb, 0x5c, 0x2d, 0x86, 0xdc, 0x11, 0xa9, 0x4d, 0x01, 0x30, 0x1b, 0xb8, 0xa9, 0xf5,
 ];
 /// `volu_loff` of a volume that is not there.
-const NO_VOLUME: u64 = u64::MAX;
+pub const NO_VOLUME: u64 = u64::MAX;
 
 /// Format versions that we know.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,6 +38,16 @@ pub enum Version {
 }
 
 impl Version {
+    /// The version with media number `number`, if we know it.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::V1),
+            2 => Some(Self::V2),
+            _ => None,
+        }
+    }
+
     /// Its number on media.
     #[must_use]
     pub const fn number(self) -> u32 {
@@ -74,11 +87,8 @@ impl VolumeHeader {
             return Err(HeaderFault::Magic(magic));
         }
         verify(raw, checks)?;
-        let version = match raw.version.get() {
-            1 => Version::V1,
-            2 => Version::V2,
-            other => return Err(HeaderFault::Version(other)),
-        };
+        let number = raw.version.get();
+        let version = Version::from_number(number).ok_or(HeaderFault::Version(number))?;
         if raw.fstype != FSTYPE {
             return Err(HeaderFault::Type(Uuid(raw.fstype)));
         }
@@ -236,14 +246,30 @@ impl VolumeHeader {
     }
 }
 
+/// Gives `raw` the three check codes that its bytes have (media format 1.4): the last thing before
+/// a header is written.
+pub fn seal(raw: &mut RawVolumeHeader, checks: &Checks) {
+    // each later one covers the earlier
+    let root = checks.crc32c(&raw.as_bytes()[ROOT_CHECKED]);
+    raw.icrc_sects[6].set(root);
+    let head = checks.crc32c(&raw.as_bytes()[HEAD_CHECKED]);
+    raw.icrc_sects[7].set(head);
+    let whole = checks.crc32c(&raw.as_bytes()[WHOLE_CHECKED]);
+    raw.icrc_volheader.set(whole);
+}
+
+const ROOT_CHECKED: Range<usize> = 0x200..0x400;
+const HEAD_CHECKED: Range<usize> = 0..0x1fc;
+const WHOLE_CHECKED: Range<usize> = 0..0xfffc;
+
 /// The three check codes, in the order in which the later ones cover the earlier.
 fn verify(raw: &RawVolumeHeader, checks: &Checks) -> Result<(), HeaderFault> {
     let bytes = raw.as_bytes();
     let [.., root, head] = raw.icrc_sects;
     let expected = [
-        (&bytes[0x200..0x400], root.get()),
-        (&bytes[..0x1fc], head.get()),
-        (&bytes[..0xfffc], raw.icrc_volheader.get()),
+        (&bytes[ROOT_CHECKED], root.get()),
+        (&bytes[HEAD_CHECKED], head.get()),
+        (&bytes[WHOLE_CHECKED], raw.icrc_volheader.get()),
     ];
     for (covered, stored) in expected {
         let computed = checks.crc32c(covered);

@@ -13,8 +13,10 @@ pub const INODE_LEN: usize = 1024;
 /// Longest contents that an inode keeps in itself.
 pub const DIRECT_DATA_MAX: u64 = 512;
 
-const OP_DIRECT_DATA: u8 = 0x01;
-const OP_PFS_ROOT: u8 = 0x02;
+/// The contents stand in the inode itself (media format 5.1).
+pub const OP_DIRECT_DATA: u8 = 0x01;
+/// The inode is the root of a PFS.
+pub const OP_PFS_ROOT: u8 = 0x02;
 
 /// What an inode is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -58,6 +60,21 @@ impl ObjectKind {
             10 => Self::Whiteout,
             _ => return None,
         })
+    }
+
+    /// Its media code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Directory => 1,
+            Self::Regular => 2,
+            Self::Fifo => 4,
+            Self::CharDevice => 5,
+            Self::BlockDevice => 6,
+            Self::Symlink => 7,
+            Self::Socket => 9,
+            Self::Whiteout => 10,
+        }
     }
 
     /// A short word for it: `dir`, `file`, `fifo`, `cdev`, `bdev`, `symlink`, `socket`,

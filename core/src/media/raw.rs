@@ -181,6 +181,24 @@ const _: () = {
     assert!(offset_of!(RawInode, content) == 0x200);
 };
 
+impl RawInode {
+    /// Sets the owner: a Unix user is the last four bytes of a UUID (media format 5).
+    pub fn set_uid(&mut self, uid: u32) {
+        self.uid = owner(uid);
+    }
+
+    /// Sets the group.
+    pub fn set_gid(&mut self, gid: u32) {
+        self.gid = owner(gid);
+    }
+}
+
+fn owner(id: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[12..].copy_from_slice(&id.to_le_bytes());
+    bytes
+}
+
 /// One 4 MiB segment of a freemap leaf, 128 bytes (media format 8.4).
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
 #[repr(C)]
