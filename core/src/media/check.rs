@@ -71,6 +71,19 @@ impl CheckMethod {
         }
     }
 
+    /// Its media code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Disabled => 1,
+            Self::Iscsi32 => 2,
+            Self::Xxhash64 => 3,
+            Self::Sha192 => 4,
+            Self::Freemap => 5,
+        }
+    }
+
     /// The code that a blockref's check field stores for this method.
     #[must_use]
     pub fn stored(self, field: &[u8; 64]) -> CheckCode {
@@ -161,6 +174,19 @@ impl Checks {
         (self.crc32c)(bytes)
     }
 
+    /// The code that `bytes` have by `method`.
+    #[must_use]
+    pub fn compute(&self, bytes: &[u8], method: CheckMethod) -> CheckCode {
+        match method {
+            CheckMethod::None | CheckMethod::Disabled => CheckCode::Unchecked,
+            CheckMethod::Iscsi32 | CheckMethod::Freemap => CheckCode::Crc32c(self.crc32c(bytes)),
+            CheckMethod::Xxhash64 => {
+                CheckCode::Xxhash64(xxhash_rust::xxh64::xxh64(bytes, XXHASH64_SEED))
+            }
+            CheckMethod::Sha192 => CheckCode::Sha192(sha192(bytes)),
+        }
+    }
+
     /// Believes `bytes` if they have the code `stored`.
     ///
     /// # Errors
@@ -204,6 +230,17 @@ impl CheckCode {
             Self::Xxhash64(code) => field[..8].copy_from_slice(&code.to_le_bytes()),
             Self::Sha192(code) => field[..24].copy_from_slice(&code),
         }
+    }
+}
+
+/// Writes a code into a blockref's check field; the bytes behind it stay (media format 13.33).
+pub fn store(code: CheckCode, field: &mut [u8; 64]) {
+    let mut put = |bytes: &[u8]| field[..bytes.len()].copy_from_slice(bytes);
+    match code {
+        CheckCode::Unchecked => {}
+        CheckCode::Crc32c(code) => put(&code.to_le_bytes()),
+        CheckCode::Xxhash64(code) => put(&code.to_le_bytes()),
+        CheckCode::Sha192(code) => put(&code),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Expanding compressed file blocks (media format 7.3).
+//! Compressing file blocks, and expanding them (media format 7.3).
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -50,6 +50,66 @@ fn fitted(mut contents: Vec<u8>) -> Vec<u8> {
     contents
 }
 
+/// What an inode asks for its contents (media format 3, "as inode request").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Store them as they are, zeros as well.
+    Store,
+    /// Only turn blocks of zeros into holes.
+    Holes,
+    /// Turn zeros into holes, and compress with LZ4.
+    Lz4,
+    /// Turn zeros into holes, and compress with zlib at this level, 6 to 9.
+    Zlib(u8),
+}
+
+impl Request {
+    /// The request in an inode's `comp_algo`; one that we do not know is taken as "store".
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code & 15 {
+            1 => Self::Holes,
+            2 => Self::Lz4,
+            3 => Self::Zlib(match code >> 4 {
+                level @ 6..=9 => level,
+                _ => 6,
+            }),
+            _ => Self::Store,
+        }
+    }
+}
+
+/// Compresses a padded file block, if that saves enough: what comes out has the size of its
+/// allocation, padded with zeros.
+#[must_use]
+pub fn compress(contents: &[u8], request: Request) -> Option<(Vec<u8>, Compression)> {
+    let half = contents.len() / 2;
+    let (mut stored, compression) = match request {
+        Request::Store | Request::Holes => return None,
+        Request::Lz4 => {
+            let mut stored = vec![0; 4 + lz4_flex::block::get_maximum_output_size(contents.len())];
+            let len = lz4_flex::block::compress_into(contents, &mut stored[4..]).ok()?;
+            if len > half.checked_sub(8)? {
+                return None;
+            }
+            stored[..4].copy_from_slice(&u32::try_from(len).ok()?.to_le_bytes());
+            stored.truncate(4 + len);
+            (stored, Compression::Lz4)
+        }
+        Request::Zlib(level) => {
+            let stored = miniz_oxide::deflate::compress_to_vec_zlib(contents, level);
+            if stored.len() > half {
+                return None;
+            }
+            (stored, Compression::Zlib)
+        }
+    };
+    let len = stored.len().next_power_of_two().max(1024);
+    stored.resize(len, 0);
+    // a block of 1 KiB still needs one, but all the same it is marked (media format 7.3)
+    Some((stored, compression))
+}
+
 fn expand_lz4(stored: &[u8]) -> Result<Vec<u8>, ExpandFault> {
     let (length, stream) = stored.split_first_chunk().ok_or(ExpandFault::Length(0))?;
     let length = u32::from_le_bytes(*length);
@@ -88,6 +148,21 @@ mod tests {
         stored.extend(stream);
         stored.resize(stored.len() + padding, 0);
         stored
+    }
+
+    #[test]
+    fn what_was_compressed_expands_to_itself() {
+        let text = b"farrier ".repeat(8192);
+        for request in [Request::Lz4, Request::Zlib(6), Request::Zlib(9)] {
+            let (stored, compression) = compress(&text, request).unwrap();
+            assert!(stored.len().is_power_of_two() && stored.len() <= 32768, "{}", stored.len());
+            assert_eq!(expanded(&stored, compression).unwrap(), text);
+        }
+        assert_eq!(compress(&text, Request::Store), None);
+        let noise: Vec<u8> = (0..65536_u64)
+            .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).to_le_bytes()[0])
+            .collect();
+        assert_eq!(compress(&noise, Request::Lz4), None, "nothing would be saved");
     }
 
     #[test]
