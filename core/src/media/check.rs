@@ -45,19 +45,6 @@ impl CheckMethod {
         })
     }
 
-    /// Its media code.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::None => 0,
-            Self::Disabled => 1,
-            Self::Iscsi32 => 2,
-            Self::Xxhash64 => 3,
-            Self::Sha192 => 4,
-            Self::Freemap => 5,
-        }
-    }
-
     /// The name that the tools of HAMMER2 use.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -198,37 +185,11 @@ impl Checks {
             CheckCode::Xxhash64(_) => CheckMethod::Xxhash64,
             CheckCode::Sha192(_) => CheckMethod::Sha192,
         };
-        let computed = self.compute(method, &bytes);
+        let computed = self.compute(&bytes, method);
         if stored == computed {
             Ok(Verified(bytes))
         } else {
             Err(CheckMismatch { stored, computed })
-        }
-    }
-
-    /// The code that `bytes` have by `method`.
-    #[must_use]
-    pub fn compute(&self, method: CheckMethod, bytes: &[u8]) -> CheckCode {
-        match method {
-            CheckMethod::None | CheckMethod::Disabled => CheckCode::Unchecked,
-            CheckMethod::Iscsi32 | CheckMethod::Freemap => CheckCode::Crc32c(self.crc32c(bytes)),
-            CheckMethod::Xxhash64 => {
-                CheckCode::Xxhash64(xxhash_rust::xxh64::xxh64(bytes, XXHASH64_SEED))
-            }
-            CheckMethod::Sha192 => CheckCode::Sha192(sha192(bytes)),
-        }
-    }
-}
-
-impl CheckCode {
-    /// Puts the code into the check field of a blockref, where [`CheckMethod::stored`] finds it.
-    /// What else stands in the field stays: hints of the freemap, and what is not ours to clear.
-    pub fn store(self, field: &mut [u8; 64]) {
-        match self {
-            Self::Unchecked => {}
-            Self::Crc32c(code) => field[..4].copy_from_slice(&code.to_le_bytes()),
-            Self::Xxhash64(code) => field[..8].copy_from_slice(&code.to_le_bytes()),
-            Self::Sha192(code) => field[..24].copy_from_slice(&code),
         }
     }
 }
@@ -365,9 +326,9 @@ mod tests {
         for code in 0..=5 {
             let method = CheckMethod::from_code(code).unwrap();
             assert_eq!(method.code(), code);
-            let computed = Checks::PORTABLE.compute(method, b"123456789");
+            let computed = Checks::PORTABLE.compute(b"123456789", method);
             let mut field = [0xee; 64];
-            computed.store(&mut field);
+            store(computed, &mut field);
             assert_eq!(method.stored(&field), computed);
             assert!(check(b"123456789", computed).is_ok());
             assert!(field[24..].iter().all(|byte| *byte == 0xee));
