@@ -18,13 +18,14 @@ use super::freemap::{Static, Totals};
 use super::names::Names;
 use super::space::Space;
 use crate::engine::{Block, BlockId, Want};
-use crate::error::{Error, Place};
+use crate::error::{Error, HeaderFault, Place};
 use crate::media::SEGMENT_LEN;
 use crate::media::blockref::{Blockref, Statistics};
+use crate::media::header::HEADER_STRIDE;
 use crate::media::raw::RawBlockref;
 use crate::tree::Holder;
 use crate::units::Inum;
-use crate::volume::Volume;
+use crate::volume::{Piece, Volume};
 
 /// Passes over one PFS before its names are given up: more than any sound one needs.
 const PASSES_MAX: u64 = 4096;
@@ -348,6 +349,13 @@ impl Check {
 
     fn look_at_headers(&mut self, volume: &Volume) {
         for slot in volume.header_slots() {
+            // A volume may be smaller than its device; then nothing is owed to the slots behind it.
+            let offset = u64::from(slot.slot) * HEADER_STRIDE;
+            let is_behind = |piece: &Piece| piece.device == slot.device && offset >= piece.size;
+            match slot.state {
+                Err(HeaderFault::Magic(_)) if volume.pieces().iter().any(is_behind) => continue,
+                _ => {}
+            }
             if let Err(fault) = slot.state {
                 let (device, slot) = (slot.device, slot.slot);
                 self.report(FindingKind::Header { device, slot, fault }, None, None);
