@@ -3,6 +3,10 @@
 //! The host owns the cache and says how it is shared ([`Host`]); everything else is here. Dropping
 //! a future of this module is harmless at any time: operations have changed nothing.
 
+mod format;
+
+pub use format::format;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::future::poll_fn;

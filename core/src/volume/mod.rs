@@ -1,11 +1,16 @@
 //! One volume as a whole: from headers to something that operations can work on. Floor 6.
 //!
 //! Opening is split in two, so that no I/O is needed here: [`header_reads`] says which bytes to
-//! fetch, [`Volume::assemble`] judges what came back.
+//! fetch, [`Volume::assemble`] judges what came back. Making a new file system is split alike:
+//! [`format`] says what to write, and [`drive::format`](crate::drive::format) does it.
 //!
 //! A *file system* may consist of several *volumes*, one per device; they share one logical
 //! address space (media format 1.5). The tree hangs in the header of volume 0.
 
 mod assemble;
+mod format;
 
 pub use assemble::{HeaderRead, HeaderSlot, OpenOptions, Piece, Space, Volume, header_reads};
+pub use format::{
+    Area, FormatNote, FormatOptions, FormatRefusal, FormatStep, Formatted, FormattedVolume, format,
+};
