@@ -25,7 +25,7 @@ mod tests;
 
 use alloc::vec::Vec;
 
-use self::fit::{Item, Shape, fit};
+use self::fit::{Hoist, Item, Shape, fit};
 use super::{Holder, Table};
 use crate::engine::{Stop, View, Want};
 use crate::error::{BlockKind, BlockrefFault, Damage, DamageKind, InodeFault};
@@ -314,18 +314,8 @@ impl Editor<'_, '_> {
             merged.remove();
             return Ok(());
         }
-        let shape = Shape::indirect(table.holder(), old.key_bits(), radix);
         merged.changed = true;
-        merged.items.push(Item {
-            hoist: inside.shrunk,
-            entry: Entry::Node(NewNode {
-                key: old.key(),
-                key_bits: old.key_bits(),
-                radix,
-                old: Some(*old.raw()),
-                entries: fit(inside.items, &shape),
-            }),
-        });
+        merged.items.push(inside.into_node(table.holder(), old, radix));
         Ok(())
     }
 
@@ -354,12 +344,32 @@ impl Editor<'_, '_> {
 
 impl Merged {
     fn keep(&mut self, old: &Blockref) {
-        self.items.push(Item { entry: Entry::Kept(*old.raw()), hoist: false });
+        self.items.push(Item { entry: Entry::Kept(*old.raw()), hoist: Hoist::Never });
+    }
+
+    /// The node that replaces `old`.
+    fn into_node(self, holder: Holder, old: &Blockref, radix: Radix) -> Item {
+        let shape = Shape::indirect(holder, old.key_bits(), radix);
+        let hoist = if self.shrunk {
+            Hoist::Few
+        } else if shape.is_overfull(&self.items) {
+            Hoist::Tables
+        } else {
+            Hoist::Never
+        };
+        let node = NewNode {
+            key: old.key(),
+            key_bits: old.key_bits(),
+            radix,
+            old: Some(*old.raw()),
+            entries: fit(self.items, &shape),
+        };
+        Item { entry: Entry::Node(node), hoist }
     }
 
     fn push(&mut self, entry: Entry) {
         self.changed = true;
-        self.items.push(Item { entry, hoist: false });
+        self.items.push(Item { entry, hoist: Hoist::Never });
     }
 
     fn remove(&mut self) {

@@ -1,14 +1,16 @@
 //! Makes entries fit into the slots of their table: splits and collapses (media format 4.3, 4.4).
 //!
 //! The ranges of new nodes are those of stock tools where that can be had in bulk: for files,
-//! levels of aligned windows from the smallest entries upwards; for directories, the fuller half
-//! of the keys in use, again and again.
+//! levels of aligned windows from the smallest entries upwards; for directories and sparse files,
+//! the fuller half of the keys in use, again and again.
 //!
 //! Invariants:
 //! * Every new node takes in at least two entries and covers fewer keys than its table. So each
 //!   step makes progress and no depth exceeds 64.
 //! * Keys with bit 63 set and clear never meet in one node: its span is at most 63 bits.
-//! * What was split stays split: a collapse is only done where everything fits.
+//! * A split is not undone by a collapse: leaves that a split moved down stay there, only tables
+//!   come up again. So a full table that is split becomes two beside each other where their table
+//!   has room, and the tree grows in depth only where it has not.
 //!
 //! It does not know what the entries refer to; it reads no blocks.
 
@@ -16,6 +18,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Entry, NewNode};
+use crate::media::dirhash::NAME_BIT;
 use crate::media::raw::RawBlockref;
 use crate::tree::Holder;
 use crate::units::Radix;
@@ -23,8 +26,18 @@ use crate::units::Radix;
 /// An entry on its way into a table.
 pub(super) struct Item {
     pub(super) entry: Entry,
-    /// Whether it is a node whose entries may stand in the table in its place.
-    pub(super) hoist: bool,
+    pub(super) hoist: Hoist,
+}
+
+/// Whether the entries of a node may stand in its table in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hoist {
+    /// They stay where they are.
+    Never,
+    /// If they are tables only: the node was split, and would only make the tree deeper.
+    Tables,
+    /// If they are few: something was removed (media format 4.4).
+    Few,
 }
 
 /// A table, as far as its entries do not tell.
@@ -46,6 +59,18 @@ impl Shape {
     /// The table in an indirect block.
     pub(super) const fn indirect(holder: Holder, key_bits: u8, radix: Radix) -> Self {
         Self { holder, key_bits, radix: Some(radix), slots: slots_of(radix) }
+    }
+
+    /// Whether it has to be split to hold `items`.
+    pub(super) const fn is_overfull(&self, items: &[Item]) -> bool {
+        items.len() > self.slots
+    }
+
+    /// Whether it is a small table of names, which are hashes and spread evenly: its tables are
+    /// better off in the inode, and come up if they are no more than they have to be.
+    fn is_step_of_names(&self, items: &[Item]) -> bool {
+        let is_name = |item: &Item| item.entry.key() & NAME_BIT != 0;
+        self.radix == Some(SMALL) && items.first().is_some_and(is_name)
     }
 
     /// The size of a new node in it (media format 4.3).
@@ -70,7 +95,12 @@ impl Shape {
     /// A new node in it, with whatever `items` need below.
     fn node(&self, key: u64, key_bits: u8, items: Vec<Item>) -> Entry {
         let radix = self.radix_below();
-        let entries = fit(items, &Self::indirect(self.holder, key_bits, radix));
+        let mut entries = fit(items, &Self::indirect(self.holder, key_bits, radix));
+        // Everything lies in a part of the range: the table for that part does alone.
+        match entries.pop() {
+            Some(only @ Entry::Node(_)) if entries.is_empty() => return only,
+            last => entries.extend(last),
+        }
         Entry::Node(NewNode { key, key_bits, radix, old: None, entries })
     }
 }
@@ -79,26 +109,32 @@ impl Shape {
 /// over.
 pub(super) fn fit(items: Vec<Item>, shape: &Shape) -> Vec<Entry> {
     let mut items = collapse(items, shape.slots);
-    if items.len() > shape.slots {
+    if shape.is_overfull(&items) {
         items = match shape.holder {
-            Holder::File => levels(items, shape),
-            _ => collapse(halves(items, shape), shape.slots),
+            Holder::File => halves(levels(items, shape), shape),
+            _ => halves(items, shape),
         };
+        if !shape.is_step_of_names(&items) {
+            items = collapse(items, shape.slots);
+        }
     }
     items.into_iter().map(|item| item.entry).collect()
 }
 
 /// Puts entries of small nodes in the place of the nodes (media format 4.4).
 fn collapse(items: Vec<Item>, slots: usize) -> Vec<Item> {
+    if items.iter().all(|item| item.hoist == Hoist::Never) {
+        return items;
+    }
     let mut live = items.len();
     let mut collapsed = Vec::with_capacity(live);
     for item in items {
         match item {
-            Item { entry: Entry::Node(node), hoist: true } if is_small(&node, live, slots) => {
+            Item { entry: Entry::Node(node), hoist } if may_go(&node, hoist, live, slots) => {
                 live += node.entries.len();
                 live -= 1;
                 let hoisted = node.entries.into_iter();
-                collapsed.extend(hoisted.map(|entry| Item { entry, hoist: false }));
+                collapsed.extend(hoisted.map(|entry| Item { entry, hoist: Hoist::Never }));
             }
             other => collapsed.push(other),
         }
@@ -106,20 +142,31 @@ fn collapse(items: Vec<Item>, slots: usize) -> Vec<Item> {
     collapsed
 }
 
-/// Whether the entries of `node` are few, and fit into the table with `live` entries that it hangs
-/// in. A node of one entry is never worth its block.
-fn is_small(node: &NewNode, live: usize, slots: usize) -> bool {
+/// Whether the entries of `node` may and can stand in the table, with `live` entries, that it
+/// hangs in. A node of one entry is not worth its block, even in a table that is too full.
+fn may_go(node: &NewNode, hoist: Hoist, live: usize, slots: usize) -> bool {
     let inside = node.entries.len();
     let fits = live + inside <= slots + 1 && inside * 4 <= slots_of(node.radix) * 3;
-    fits || inside == 1
+    match hoist {
+        Hoist::Never => false,
+        Hoist::Tables => fits && node.entries.iter().all(is_table),
+        Hoist::Few => fits || inside == 1,
+    }
+}
+
+const fn is_table(entry: &Entry) -> bool {
+    match entry {
+        Entry::Kept(raw) => raw.kind == INDIRECT,
+        Entry::Put(_) => false,
+        Entry::Node(_) => true,
+    }
 }
 
 /// Algorithm (b) of media format 4.3: halves the keys in use, and moves the fuller half into a
 /// node.
 ///
-/// Each turn moves at least half of the entries, so there are few. A rest that is too large to
-/// collapse becomes a node as well, so that inode numbers in a row get nodes in a row. Afterwards,
-/// nodes that had to be split on their own may collapse.
+/// Each turn moves at least half of the entries, so there are few. Once there is a node, the other
+/// half becomes one as well unless it is small: both may then come up into the table above.
 fn halves(mut items: Vec<Item>, shape: &Shape) -> Vec<Item> {
     let mut items_max = shape.slots;
     while items.len() > items_max
@@ -128,7 +175,11 @@ fn halves(mut items: Vec<Item>, shape: &Shape) -> Vec<Item> {
         let (low, high) = (first.entry.key(), last.entry.last_key());
         // Disjoint entries differ in a bit, and none lies across the halves that this bit makes.
         let half_bits = (low ^ high).checked_ilog2().map_or(0, narrow);
-        let wanted = half_bits.max(shape.slot_bits_below());
+        let dense_bits = match shape.holder {
+            Holder::File => smallest_bits(&items) + shape.slot_bits_below(),
+            _ => shape.slot_bits_below(),
+        };
+        let wanted = half_bits.max(dense_bits);
         let key_bits = wanted.min(shape.key_bits_below());
         let middle = items.partition_point(|item| (item.entry.key() >> half_bits) & 1 == 0);
         let (range, key) = if key_bits > half_bits {
@@ -141,46 +192,54 @@ fn halves(mut items: Vec<Item>, shape: &Shape) -> Vec<Item> {
         let at = range.start;
         let inside = items.drain(range).collect();
         let entry = shape.node((key >> key_bits) << key_bits, key_bits, inside);
-        items.insert(at, Item { entry, hoist: true });
-        items_max = shape.slots.min(1 + slots_of(shape.radix_below()) / 4 * 3);
+        items.insert(at, Item { entry, hoist: Hoist::Tables });
+        items_max = shape.slots.min(1 + slots_of(shape.radix_below()) / 4);
     }
     items
 }
 
 /// Algorithm (a) of media format 4.3: from the smallest entries upwards, each window of aligned
-/// keys that holds several becomes a node, until the rest fits.
+/// keys that is well filled becomes a node, until the rest fits.
 ///
-/// Where windows hold one entry each (sparse files), wider ones do. The widest are the halves of
-/// the table, and then two entries are left.
+/// In a sparse file it may not come to that: then halves have to do.
 fn levels(mut items: Vec<Item>, shape: &Shape) -> Vec<Item> {
     let widest = shape.key_bits_below();
-    let mut bits = items.iter().map(|item| item.entry.key_bits()).min().unwrap_or(0);
-    while items.len() > shape.slots && bits < widest {
-        // The windows of the level before hold one entry each: these have slots for theirs.
-        bits = (bits + shape.slot_bits_below()).min(widest);
+    let mut bits = smallest_bits(&items);
+    while shape.is_overfull(&items) && bits + shape.slot_bits_below() <= widest {
+        bits += shape.slot_bits_below();
         items = windows(items, bits, shape);
     }
     items
 }
 
+fn smallest_bits(items: &[Item]) -> u8 {
+    items.iter().map(|item| item.entry.key_bits()).min().unwrap_or(0)
+}
+
 /// One level: windows of `bits`, from the lowest on, as long as there are too many entries.
 fn windows(items: Vec<Item>, bits: u8, shape: &Shape) -> Vec<Item> {
     let mut excess = items.len().saturating_sub(shape.slots);
+    let slots_below = slots_of(shape.radix_below());
     let mut level = Vec::with_capacity(items.len());
     let mut items = items.into_iter().peekable();
     while let Some(first) = items.next() {
         let window = first.entry.key() >> bits;
-        if excess == 0 || items.peek().is_none_or(|next| next.entry.key() >> bits != window) {
-            level.push(first);
-            continue;
-        }
         let mut inside = vec![first];
-        while let Some(next) = items.next_if(|next| next.entry.key() >> bits == window) {
+        while excess > 0
+            && let Some(next) = items.next_if(|next| next.entry.key() >> bits == window)
+        {
             inside.push(next);
         }
+        // A quarter of the slots, or most of what there is: in an inode that may be few.
+        let most = (excess + shape.slots) / 2 + 1;
+        if excess == 0 || inside.len() < most.min(slots_below / 4) {
+            level.append(&mut inside);
+            continue;
+        }
         excess = excess.saturating_sub(inside.len() - 1);
+        let hoist = if inside.len() > slots_below { Hoist::Tables } else { Hoist::Never };
         let entry = shape.node(window << bits, bits, inside);
-        level.push(Item { entry, hoist: false });
+        level.push(Item { entry, hoist });
     }
     level
 }
@@ -202,6 +261,9 @@ const fn radix(bits: u8) -> Radix {
         None => Radix::MAX,
     }
 }
+
+/// The kind of a blockref to an indirect block (media format 3).
+const INDIRECT: u8 = 2;
 
 /// Log2 of the length of a slot.
 const SLOT_LEN_BITS: u8 = 7;

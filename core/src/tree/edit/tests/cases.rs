@@ -88,7 +88,8 @@ fn a_directory_of_1500_names_is_that_of_the_specification() {
     assert_eq!(found, quarters);
     for (key, ..) in quarters {
         let below = nodes(&node_at(&edited.entries, key).entries);
-        assert!(!below.is_empty() && below.iter().all(|node| matches!(node.1, 59 | 60)));
+        let is_right = !below.is_empty() && below.iter().all(|node| matches!(node.1, 59 | 60));
+        assert!(is_right, "{below:x?}");
     }
 }
 
@@ -143,7 +144,7 @@ fn tables_smaller_than_their_range_are_split_below() {
     media.root = vec![media.node(0x400, 7, 12, &leaves)];
     let edits = media.puts((0..64).map(|key| 0x401 + key * 2));
     let edited = media.apply(&edits, "");
-    assert_eq!(nodes(&edited.entries)[0].2, 12);
+    assert_eq!(nodes(&edited.entries), [(0x400, 6, 14, 64), (0x440, 6, 14, 32)]);
     assert_eq!(media.walk("").leaves.len(), 96);
 }
 
@@ -237,7 +238,41 @@ fn one_by_one_and_at_once_give_the_same_leaves() {
     assert!(walk.depth <= 4, "{}", walk.depth);
 }
 
-/// A file with a table of these entries, and a sound one behind it.
+#[test]
+fn trees_that_grow_in_small_batches_stay_flat_and_filled() {
+    let shuffled: Vec<u64> = names(6000).collect();
+    for (holder, keys) in [
+        (Holder::Directory, shuffled),
+        (Holder::PfsRoot, (0x400..0x400 + 6000).collect()),
+        (Holder::File, blocks(6000).collect()),
+        (Holder::File, (0..3000).map(|n| (n * 0x9e37_79b9 % 0x1_0000_0000) << 16).collect()),
+    ] {
+        let mut media = Media::new(holder);
+        for (number, batch) in keys.chunks(50).enumerate() {
+            let edits = media.puts(batch.iter().copied());
+            media.apply(&edits, &format!("{holder:?}, batch {number}"));
+        }
+        let walk = media.walk("");
+        let tables = walk.references.len() - keys.len();
+        assert!(walk.depth <= 4, "{holder:?}: {} deep", walk.depth);
+        assert!(tables <= keys.len() / 40, "{holder:?}: {tables} tables for {}", keys.len());
+    }
+}
+
+#[test]
+fn sparse_files_do_not_waste_tables() {
+    let mut random = Random::new(7);
+    let keys = (0..5000).map(|_| {
+        let shift = random.below(48);
+        (random.next() >> shift) & !0xffff
+    });
+    let (media, _) = with(Holder::File, keys);
+    let walk = media.walk("");
+    let tables = walk.references.len() - walk.leaves.len();
+    assert!(walk.depth <= 8 && tables <= walk.leaves.len() / 40, "{tables} at {}", walk.depth);
+}
+
+/// A media with a spoiled table, and a sound one behind it.
 fn damaged(holder: Holder, spoil: impl FnOnce(&mut Media) -> RawBlockref) -> Media {
     let mut media = Media::new(holder);
     let bad = spoil(&mut media);
