@@ -3,7 +3,10 @@
 //! The host owns the cache and says how it is shared ([`Host`]); everything else is here. Dropping
 //! a future of this module is harmless at any time: operations have changed nothing.
 
+pub mod change;
+pub mod commit;
 mod format;
+pub mod open;
 
 pub use format::format;
 
@@ -13,6 +16,7 @@ use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::Poll;
 
+use crate::dirty::Memory;
 use crate::engine::{Block, Cache, Operation, Stop, Turn, View, Want};
 use crate::error::{Error, Limit};
 use crate::storage::Storage;
@@ -30,6 +34,11 @@ pub trait Host: Cache {
     /// Most hosts call [`read_block`]; a host with threads makes sure that a block wanted by
     /// several is read once. It may be called for a block that came into the cache meanwhile.
     fn fetch(&self, want: &Want) -> impl Future<Output = Result<Block, Error>>;
+
+    /// Lets `look` see what was changed; there is nothing on a volume that is not open for writing.
+    fn look<R>(&self, look: impl FnOnce(Option<&Memory>) -> R) -> R {
+        look(None)
+    }
 
     /// Blocks that will probably be wanted soon. A host may fetch them beside its other work, or
     /// do nothing.
@@ -96,39 +105,69 @@ pub async fn run_turn<O: Operation>(
 where
     O::Output: core::fmt::Debug,
 {
+    let mut commits = commits_of(host);
+    for _ in 0..ANEW_MAX {
+        let outcome = run_once(host, operation, turn).await;
+        // Space that was given back is used again some commits later: who has gone on for so long
+        // may have read something else at an address that he knew.
+        let now = commits_of(host);
+        if now < commits + REUSE_DELAY as u64 {
+            return outcome;
+        }
+        commits = now;
+        *turn = Turn::new();
+    }
+    Err(Error::Limit(Limit::Runs))
+}
+
+/// Commits for which space that was given back is left alone.
+pub(crate) const REUSE_DELAY: usize = 4;
+/// Times that an operation is begun anew because many commits went by.
+const ANEW_MAX: usize = 64;
+
+fn commits_of(host: &impl Host) -> u64 {
+    host.look(|memory| memory.map_or(0, Memory::commits))
+}
+
+async fn run_once<O: Operation>(
+    host: &impl Host,
+    operation: &O,
+    turn: &mut Turn,
+) -> Result<O::Output, Error>
+where
+    O::Output: core::fmt::Debug,
+{
     while turn.runs() < RUNS_MAX {
-        let mut view = View::new(turn, host);
-        match operation.gather(&mut view) {
-            Ok(output) => {
-                let advice = view.take_advice();
+        let run = host.look(|memory| {
+            let mut view = View::over(turn, host, memory);
+            let output = operation.gather(&mut view)?;
+            let advice = view.take_advice();
+            #[cfg(debug_assertions)]
+            if let Ok(again) = operation.gather(&mut View::over(turn, host, memory)) {
+                // It may miss blocks that were evicted meanwhile; then there is nothing to compare.
+                assert!(again == output, "an operation gave two answers: {output:?} and {again:?}");
+            }
+            Ok((output, advice))
+        });
+        match run {
+            Ok((output, advice)) => {
                 if !advice.is_empty() {
                     host.advise(advice);
                 }
-                #[cfg(debug_assertions)]
-                assert_pure(host, operation, turn, &output);
                 return Ok(output);
             }
             Err(Stop::Fail(error)) => return Err(error),
-            Err(Stop::Need(wants)) => {
-                let fetches = wants.iter().map(|want| host.fetch(want)).collect();
-                for (want, got) in wants.iter().zip(join_all(fetches).await) {
-                    turn.admit(want, got);
-                }
-            }
+            Err(Stop::Need(wants)) => fetch_all(host, turn, &wants).await,
         }
     }
     Err(Error::Limit(Limit::Runs))
 }
 
-/// A second run over the same blocks has to give the same answer. It may miss blocks that were
-/// evicted meanwhile; then there is nothing to compare.
-#[cfg(debug_assertions)]
-fn assert_pure<O: Operation>(host: &impl Host, operation: &O, turn: &mut Turn, output: &O::Output)
-where
-    O::Output: core::fmt::Debug,
-{
-    if let Ok(again) = operation.gather(&mut View::new(turn, host)) {
-        assert!(again == *output, "an operation gave two answers: {output:?} and {again:?}");
+/// Gets what a run stopped for.
+async fn fetch_all(host: &impl Host, turn: &mut Turn, wants: &[Want]) {
+    let fetches = wants.iter().map(|want| host.fetch(want)).collect();
+    for (want, got) in wants.iter().zip(join_all(fetches).await) {
+        turn.admit(want, got);
     }
 }
 

@@ -137,6 +137,7 @@ impl DirtyInode {
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
     inodes: BTreeMap<u64, DirtyInode>,
+    shares: bool,
     cost: Cost,
     bytes: u64,
 }
@@ -169,6 +170,12 @@ impl Layer {
     #[must_use]
     pub const fn memory_bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether a block that is on media already gets one more reference.
+    #[must_use]
+    pub const fn shares(&self) -> bool {
+        self.shares
     }
 
     /// Makes a change.
@@ -254,6 +261,7 @@ impl Layer {
         let Some(inode) = self.entry(inum) else {
             return;
         };
+        let is_shared = matches!(block, DirtyBlock::Shared(_));
         let mut added = (block.cost(), block.memory_bytes());
         let taken = match inode.blocks.insert(index, block) {
             Some(before) => (before.cost(), before.memory_bytes()),
@@ -262,6 +270,7 @@ impl Layer {
                 (Cost::default(), 0)
             }
         };
+        self.shares |= is_shared;
         self.account(inum, added, taken);
     }
 

@@ -43,7 +43,7 @@ impl core::fmt::Debug for Bytes {
 }
 
 /// An inode as the last commit left it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Base {
     /// Its block, or what became of it where it has no name.
     pub block: Block,

@@ -8,7 +8,7 @@ use crate::error::DirentFault;
 use crate::units::Inum;
 
 /// Longest name that fits into the blockref itself.
-const EMBEDDED_MAX: usize = 64;
+pub const EMBEDDED_MAX: usize = 64;
 /// Longest name.
 pub const NAME_LEN_MAX: usize = 255;
 

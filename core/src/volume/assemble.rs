@@ -182,6 +182,20 @@ impl Volume {
         Space { size_bytes, free_bytes: self.header.allocator_free().min(size_bytes) }
     }
 
+    /// The slot of the root volume that the header in use was found in.
+    #[must_use]
+    pub fn chosen_slot(&self) -> u8 {
+        let root = self.root_device();
+        let chosen = self.slots.iter().find(|slot| slot.is_chosen && slot.device == root);
+        chosen.map_or(0, |slot| slot.slot)
+    }
+
+    /// The device of the root volume.
+    #[must_use]
+    pub fn root_device(&self) -> DeviceIndex {
+        self.pieces.first().map_or(DeviceIndex(0), |piece| piece.device)
+    }
+
     /// The arithmetic of check codes.
     #[must_use]
     pub const fn checks(&self) -> &Checks {

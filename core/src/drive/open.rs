@@ -1,0 +1,156 @@
+//! Opening a volume for writing: its freemap, and what the freemap may have missed.
+
+use alloc::vec::Vec;
+
+use super::commit::Flusher;
+use super::{Host, REUSE_DELAY, run};
+use crate::dirty::{Memory, Tree};
+use crate::engine::Want;
+use crate::error::{BlockKind, Error};
+use crate::flush::{HeaderWriter, Writer};
+use crate::freemap::{Class, Freemap};
+use crate::fs::{OpenPfs, Pfs};
+use crate::flush::FindBase;
+use crate::media::blockref::{Blockref, slots};
+use crate::media::inode::Inode;
+use crate::units::Inum;
+use crate::volume::Volume;
+
+/// Free space that is looked for before a volume is ready: the rest of a large freemap is read when
+/// it is needed.
+const FREE_BYTES_WANTED: u64 = 8 << 30;
+/// Freemap blocks that are read side by side.
+const BATCH: usize = 64;
+/// First inode number that is not used for something special (media format 5.4).
+const FIRST_INUM: u64 = 1024;
+
+/// Prepares `volume` for writing.
+///
+/// # Errors
+/// The freemap cannot be trusted, or a device failed: the volume can still be read.
+pub async fn open_for_writing<H: Host>(
+    host: &H,
+    volume: &Volume,
+) -> Result<(Flusher, Memory), Error> {
+    let header = volume.header();
+    let mut freemap = Freemap::new(
+        header.total_size(),
+        header.allocator_beg(),
+        &header.raw().freemap_blockset,
+        header.allocator_free(),
+        REUSE_DELAY,
+    )?;
+    load_freemap(host, &mut freemap, FREE_BYTES_WANTED).await?;
+    let super_root = volume.super_root();
+    if header.mirror_tid() > header.freemap_tid() {
+        recover(host, volume, &mut freemap).await?;
+    }
+    let writer = Writer::new(freemap, header.mirror_tid(), *volume.checks());
+    let budget = writer.budget();
+    let memory = Memory::new(super_root, budget, kept_bytes(header.total_size()));
+    let flusher = Flusher::new(writer, HeaderWriter::new(header, volume.chosen_slot()));
+    Ok((flusher, memory))
+}
+
+/// Loads freemap blocks until `free_bytes` are known to be free, or all of it is in memory. Blocks
+/// that cannot be had are set aside: their zones are left alone.
+///
+/// # Errors
+/// None so far: damage only makes space unusable.
+pub async fn load_freemap<H: Host>(
+    host: &H,
+    freemap: &mut Freemap,
+    free_bytes: u64,
+) -> Result<(), Error> {
+    loop {
+        let counts = freemap.counts();
+        let has_enough = counts.free_groups.saturating_mul(64 << 10) >= free_bytes;
+        let unread = freemap.unread(BATCH);
+        let leads_to_more = unread.iter().any(|one| one.kind() == BlockKind::FreemapNode);
+        if unread.is_empty() || (has_enough && !leads_to_more) {
+            return Ok(());
+        }
+        load_blocks(host, freemap, &unread).await;
+    }
+}
+
+async fn load_blocks<H: Host>(host: &H, freemap: &mut Freemap, blockrefs: &[Blockref]) {
+    let wants: Vec<Option<Want>> = blockrefs.iter().map(Want::of).collect();
+    let fetches = wants.iter().flatten().map(|want| host.fetch(want)).collect();
+    let mut got = super::join_all(fetches).await.into_iter();
+    for (blockref, want) in blockrefs.iter().zip(wants) {
+        let block = want.and_then(|_| got.next());
+        let is_loaded = match block {
+            Some(Ok(block)) => freemap.load(blockref, &block).is_ok(),
+            _ => false,
+        };
+        if !is_loaded {
+            freemap.unusable(blockref);
+        }
+    }
+}
+
+/// Opens `label` for writing.
+///
+/// # Errors
+/// There is no such PFS, or its root cannot be read.
+pub async fn open_tree<H: super::change::WriteHost>(
+    host: &H,
+    label: &[u8],
+) -> Result<Pfs, Error> {
+    let super_root = host.look(|memory| memory.map(|memory| *memory.super_root()));
+    let super_root = super_root.ok_or(Error::ReadOnly)?;
+    let pfs = run(host, &OpenPfs { super_root, label: label.to_vec() }).await?;
+    let base = run(host, &FindBase { pfs, inum: Inum::ROOT }).await?;
+    let base = base.ok_or(Error::NoPfs)?;
+    let counted = Inode::parse(&base.block).map_or(0, |inode| inode.next_inum().0);
+    let next = Inum(counted.saturating_add(1).max(FIRST_INUM));
+    host.alter(|memory| memory.open(pfs.id(), Tree::new(*pfs.root(), next)));
+    Ok(pfs)
+}
+
+/// Marks what was written after the freemap was (media format 9.3): other writers may leave a
+/// freemap that is a little older than the tree.
+async fn recover<H: Host>(host: &H, volume: &Volume, freemap: &mut Freemap) -> Result<(), Error> {
+    let known = volume.header().freemap_tid();
+    let mut stack = Vec::from([volume.super_root()]);
+    while let Some(blockref) = stack.pop() {
+        if blockref.mirror_tid() <= known {
+            continue;
+        }
+        if let (Some(location), Some(class)) = (blockref.location(), Class::of(blockref.kind())) {
+            while let Some(unread) = freemap.unread_for(location.offset) {
+                load_blocks(host, freemap, &[unread]).await;
+            }
+            if freemap.mark_recovered(location, class).is_err() {
+                return Err(Error::ReadOnly);
+            }
+        }
+        let is_table = matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect);
+        let Some(want) = Want::of(&blockref).filter(|_| is_table) else {
+            continue;
+        };
+        let block = host.fetch(&want).await?;
+        let table = match blockref.kind() {
+            BlockKind::Inode => match Inode::parse(&block) {
+                Ok(inode) if !inode.has_direct_data() => block.get(0x200..).unwrap_or_default(),
+                _ => continue,
+            },
+            _ => &block[..],
+        };
+        stack.extend(slots(table).iter().filter_map(|raw| Blockref::parse(raw).ok().flatten()));
+    }
+    Ok(())
+}
+
+/// Space that is kept for operations which make room.
+const fn kept_bytes(total_size: u64) -> u64 {
+    let part = total_size / 64;
+    if part < 512 << 10 {
+        512 << 10
+    } else if part > 32 << 20 {
+        32 << 20
+    } else {
+        part
+    }
+}
