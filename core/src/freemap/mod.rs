@@ -57,8 +57,6 @@ mod reuse;
 mod seal;
 mod segment;
 mod table;
-#[cfg(test)]
-mod tests;
 mod zone;
 
 /// The allocator of one volume.
@@ -382,3 +380,6 @@ fn chunk_state(zone: &Zone, spot: Spot) -> ChunkState {
 fn spans(table: &Table) -> impl Iterator<Item = (Range<u64>, u8)> {
     table.entries.iter().map(|entry| (entry.zones(), entry.raw.key_bits))
 }
+
+#[cfg(test)]
+mod tests;
