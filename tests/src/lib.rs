@@ -7,4 +7,6 @@ pub mod fuzzing;
 pub mod host;
 pub mod images;
 pub mod manifest;
+pub mod ram;
 pub mod walk;
+pub mod writing;

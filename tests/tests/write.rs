@@ -1,0 +1,160 @@
+//! Writing through the core: what was written is there, on media that checkers accept.
+
+use farrier_core::error::Error;
+use farrier_core::fs::{
+    Clash, Create, Extent, GetAttributes, Link, Lookup, New, Pfs, Read, Rename, SetAttributes,
+    Unlink, Victim, Write,
+};
+use farrier_core::scan::{CheckOptions, FindingKind};
+use farrier_core::units::{Inum, WallTime};
+use farrier_tests::checking::check;
+use farrier_tests::host::TestHost;
+use farrier_tests::ram::RamDisk;
+use farrier_tests::writing::{WritingHost, format_storage};
+
+const NOW: WallTime = WallTime(1_700_000_000_000_000);
+
+type Host = WritingHost<RamDisk>;
+
+fn fresh(len: usize) -> (Host, Pfs) {
+    let disk = RamDisk::new(len);
+    format_storage(&disk);
+    let host = WritingHost::open(disk, 16 << 20).unwrap();
+    let pfs = host.open_pfs("DATA").unwrap();
+    (host, pfs)
+}
+
+fn create(host: &Host, pfs: Pfs, directory: Inum, name: &str, new: New) -> Inum {
+    let create = Create {
+        pfs,
+        directory,
+        name: name.into(),
+        new,
+        mode: 0o644,
+        uid: 1000,
+        gid: 100,
+        now: NOW,
+    };
+    host.change(&create).unwrap().inum
+}
+
+fn write(host: &Host, pfs: Pfs, inum: Inum, offset: u64, bytes: &[u8]) {
+    host.change(&Write { pfs, inum, offset: Some(offset), bytes, now: NOW }).unwrap();
+}
+
+fn read(host: &Host, pfs: Pfs, inum: Inum) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let len = 8 << 20;
+    for extent in host.run(&Read { pfs, inum, offset: 0, len, ahead: 0 }).unwrap() {
+        match extent {
+            Extent::Zeros(len) => bytes.resize(bytes.len() + len, 0),
+            Extent::Bytes(block, range) => bytes.extend_from_slice(&block[range]),
+        }
+    }
+    bytes
+}
+
+/// The image as it is on media has nothing that a checker finds.
+fn assert_clean(host: &Host) {
+    let opened = TestHost::over(host.storage().clone(), false, 16 << 20).unwrap();
+    let (mut findings, _) = check(&opened, CheckOptions::default());
+    // what was replaced waits for its space to be used again
+    findings.retain(|finding| !matches!(finding.kind, FindingKind::Unreferenced { .. }));
+    assert!(findings.is_empty(), "{findings:#?}");
+}
+
+#[test]
+fn what_was_written_is_there_before_and_after_a_flush() {
+    let (host, pfs) = fresh(64 << 20);
+    let directory = create(&host, pfs, Inum::ROOT, "directory", New::Directory);
+    let short = create(&host, pfs, directory, "short", New::File);
+    write(&host, pfs, short, 0, b"short");
+    let long = create(
+        &host,
+        pfs,
+        directory,
+        "a name that is longer than sixty-four bytes, so that it needs a block of its own on media",
+        New::File,
+    );
+    let contents: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    write(&host, pfs, long, 0, &contents);
+    write(&host, pfs, long, 100_000, b"patched");
+    let mut expected = contents;
+    expected[100_000..100_007].copy_from_slice(b"patched");
+    for _ in 0..2 {
+        assert_eq!(read(&host, pfs, short), b"short");
+        assert!(read(&host, pfs, long) == expected);
+        host.flush().unwrap();
+        assert_clean(&host);
+    }
+    assert_eq!(host.run(&Lookup { pfs, directory, name: b"short".to_vec() }).unwrap().inum, short);
+}
+
+#[test]
+fn many_names_come_and_go() {
+    let (host, pfs) = fresh(128 << 20);
+    let directory = create(&host, pfs, Inum::ROOT, "many", New::Directory);
+    for number in 0..3000 {
+        let inum = create(&host, pfs, directory, &format!("file {number}"), New::File);
+        write(&host, pfs, inum, 0, format!("contents of {number}").as_bytes());
+        if number % 700 == 0 {
+            host.flush().unwrap();
+        }
+    }
+    host.flush().unwrap();
+    assert_clean(&host);
+    for number in 0..3000 {
+        if number % 3 != 0 {
+            let name = format!("file {number}").into_bytes();
+            let victim = Victim::File;
+            host.change(&Unlink { pfs, directory, name, victim, keep: false, now: NOW }).unwrap();
+        }
+    }
+    host.flush().unwrap();
+    assert_clean(&host);
+    for number in (0..3000).step_by(3) {
+        let name = format!("file {number}").into_bytes();
+        let found = host.run(&Lookup { pfs, directory, name }).unwrap();
+        assert_eq!(read(&host, pfs, found.inum), format!("contents of {number}").as_bytes());
+    }
+}
+
+#[test]
+fn names_links_and_sizes() {
+    let (host, pfs) = fresh(64 << 20);
+    let a = create(&host, pfs, Inum::ROOT, "a", New::Directory);
+    let b = create(&host, pfs, a, "b", New::Directory);
+    let file = create(&host, pfs, b, "file", New::File);
+    host.change(&Link { pfs, inum: file, directory: a, name: b"link".to_vec(), now: NOW }).unwrap();
+    assert_eq!(host.run(&GetAttributes { pfs, inum: file }).unwrap().nlinks, 2);
+    host.flush().unwrap();
+    let rename = |from: Inum, name: &str, to: Inum, new_name: &str, clash| {
+        host.change(&Rename {
+            pfs,
+            directory: from,
+            name: name.into(),
+            new_directory: to,
+            new_name: new_name.into(),
+            clash,
+            keep: false,
+            now: NOW,
+        })
+    };
+    assert_eq!(rename(Inum::ROOT, "a", b, "loop", Clash::Replace), Err(Error::InvalidArgument));
+    rename(a, "b", Inum::ROOT, "c", Clash::Replace).unwrap();
+    rename(Inum::ROOT, "c", Inum::ROOT, "a", Clash::Exchange).unwrap();
+    assert_eq!(rename(Inum::ROOT, "a", Inum::ROOT, "c", Clash::Refuse), Err(Error::Exists));
+    assert_eq!(rename(Inum::ROOT, "a", Inum::ROOT, "c", Clash::Replace), Err(Error::NotEmpty));
+    let found = host.run(&Lookup { pfs, directory: Inum::ROOT, name: b"a".to_vec() }).unwrap();
+    assert_eq!(found.inum, b);
+    write(&host, pfs, file, 300_000, b"end");
+    host.flush().unwrap();
+    assert_clean(&host);
+    let size = Some(100_000);
+    let attributes =
+        host.change(&SetAttributes { size, ..SetAttributes::new(pfs, file, NOW) }).unwrap();
+    assert_eq!(attributes.size, 100_000);
+    host.flush().unwrap();
+    assert_clean(&host);
+    assert!(read(&host, pfs, file) == vec![0; 100_000]);
+}
