@@ -58,6 +58,12 @@ impl Freemap {
         });
     }
 
+    /// The scan that [`begin_scan`](Self::begin_scan) began is done, or was given up: what was
+    /// retired meanwhile becomes free in its turn.
+    pub fn end_scan(&mut self) {
+        self.is_scanning = false;
+    }
+
     /// First step, over all zones in memory; `marks` are of a scan that began with
     /// [`begin_scan`](Self::begin_scan).
     pub fn stage(&mut self, marks: &Marks) -> Staged {

@@ -335,6 +335,7 @@ impl Freemap {
             return false;
         }
         self.zones.insert(zone, Zone::untouched(usable));
+        self.touch(zone);
         true
     }
 

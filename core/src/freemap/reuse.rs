@@ -53,10 +53,15 @@ impl Queue {
         self.sealed.append(&mut self.next);
     }
 
-    /// What need not wait any longer now that the sealed commit is durable.
-    fn commit(&mut self) -> Option<Vec<Run>> {
+    /// What need not wait any longer now that the sealed commit is durable. While `is_held`,
+    /// everything goes on waiting.
+    fn commit(&mut self, is_held: bool) -> Vec<Run> {
         self.durable.push_back(core::mem::take(&mut self.sealed));
-        if self.durable.len() < self.delay { None } else { self.durable.pop_front() }
+        let mut ready = Vec::new();
+        while !is_held && self.durable.len() >= self.delay {
+            ready.extend(self.durable.pop_front().unwrap_or_default());
+        }
+        ready
     }
 
     /// `chunk` need not wait: it is referred to after all.
@@ -145,10 +150,11 @@ impl Freemap {
 
     /// The header that refers to the sealed state is durable.
     ///
-    /// What has waited for long enough becomes free; the next commit writes that down.
+    /// What has waited for long enough becomes free; the next commit writes that down. While a
+    /// scan is on its way nothing does, for the scan reads a tree that still refers to it.
     pub fn committed(&mut self) {
         self.commit += 1;
-        for run in self.queue.commit().unwrap_or_default() {
+        for run in self.queue.commit(self.is_scanning) {
             for chunk in run.first..run.first + run.count {
                 let spot = Spot::numbered(chunk);
                 if self.age(spot) != Age::Waiting {

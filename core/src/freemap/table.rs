@@ -38,7 +38,7 @@ const _: () = assert!(SEGMENT_CHUNKS == NODE_SLOTS);
 #[derive(Default, Debug)]
 pub(super) struct Table {
     pub(super) entries: Vec<Entry>,
-    /// An entry was added or moved, and the table was not sealed since.
+    /// Entries were moved, and the table was not sealed since. (What changes below shows anyway.)
     pub(super) is_changed: bool,
 }
 
@@ -135,7 +135,7 @@ impl Table {
     /// Adds a leaf for `zone`, below the node that covers it, and nodes as they are needed.
     /// `avail` is the hint that its blockref carries for ever (media format 8.3).
     ///
-    /// Returns whether it has a place now; not so below a node that is not in memory.
+    /// It has to be sealed with the next commit. Returns whether it has a place now; not so below a node that is not in memory.
     pub(super) fn add_leaf(&mut self, zone: u64, avail: u64, slots: usize) -> bool {
         let Some(key) = zone.checked_mul(ZONE_LEN) else {
             return false;
@@ -158,7 +158,6 @@ impl Table {
             if self.entries.len() < slots {
                 let place = self.entries.partition_point(|entry| entry.key() < leaf.key.get());
                 self.entries.insert(place, Entry::new(leaf));
-                self.is_changed = true;
                 return true;
             }
             // Each turn lifts an entry by a level, so this ends.

@@ -453,3 +453,64 @@ fn blocks_walk_through_the_eight_sets() {
     assert_eq!(first.blocks[0].0, second.blocks[0].0);
     assert_ne!(first.root, second.root);
 }
+
+#[test]
+fn other_writers_are_told_where_a_chunk_is_unused() {
+    let mut freemap = empty(32 * MIB, 20 * MIB);
+    for (count, linear) in [(1, 1024), (3, 4096), (12, 16384), (1, 16384 + 1024)] {
+        (0..count).for_each(|_| _ = freemap.allocate(Class::Inode, radix(10), None).unwrap());
+        let sealed = freemap.seal(Tid(17), Tid(1), &Checks::PORTABLE);
+        assert_eq!(segments(&sealed.blocks[0].1).unwrap()[5].linear.get(), linear);
+    }
+}
+
+#[test]
+fn a_snapshot_keeps_nothing_that_was_retired_before_it() {
+    let (mut freemap, mut media) = (empty(32 * MIB, 20 * MIB), Media::default());
+    let before = freemap.free_bytes();
+    let block = freemap.allocate(Class::Data, radix(16), None).unwrap();
+    freemap.retire(at(block.0, 16));
+    freemap.forget_young();
+    (17..21).for_each(|tid| _ = commit(&mut freemap, &mut media, tid));
+    assert_eq!(freemap.free_bytes(), before);
+}
+
+#[test]
+fn what_is_referred_to_after_all_waits_no_longer() {
+    let (mut freemap, mut media) = (empty(32 * MIB, 20 * MIB), Media::default());
+    let block = freemap.allocate(Class::Data, radix(16), None).unwrap();
+    freemap.retire(at(block.0, 16));
+    let middle = at(block.0 + 16384, 14);
+    assert_eq!(freemap.mark_recovered(middle, Class::Data), Ok(0));
+    assert_eq!(freemap.waiting_chunks(), 3);
+    (17..21).for_each(|tid| _ = commit(&mut freemap, &mut media, tid));
+    assert_eq!(freemap.state(middle.offset), Some(ChunkState::Allocated));
+    assert_eq!(freemap.state(block), Some(ChunkState::Free));
+    assert_eq!(freemap.counts(), recounted(&freemap));
+}
+
+#[test]
+fn six_zones_are_filled_to_the_last_group() {
+    let (total, base) = (6 * GIB + 8 * MIB, GIB - 8 * MIB);
+    let mut freemap = empty(total, base);
+    let groups = freemap.counts().free_groups;
+    assert_eq!(groups, (2 + 5 * 255 + 1) * 64);
+    let (mut media, mut seen) = (Media::default(), BTreeSet::new());
+    while let Some(place) = freemap.allocate(class(seen.len() as u64), radix(16), None) {
+        assert!(seen.insert(place.0));
+    }
+    assert_eq!(seen.len() as u64, groups);
+    let sealed = commit(&mut freemap, &mut media, 17);
+    let leaves = media.leaves(&sealed.root);
+    assert_eq!((leaves.len(), sealed.blocks.len()), (7, 8));
+    check_leaves(&leaves, total, base, 0);
+    let mut again = Freemap::new(total, MediaOffset(base), &sealed.root, 0, DELAY).unwrap();
+    media.load(&mut again);
+    assert_eq!(again.counts(), Counts::default());
+    // what comes free is found again, wherever it is
+    let last = *seen.last().unwrap();
+    freemap.retire(at(last, 16));
+    (18..22).for_each(|tid| _ = commit(&mut freemap, &mut media, tid));
+    assert_eq!(freemap.allocate(Class::Dirent, radix(16), None), Some(MediaOffset(last)));
+    assert_eq!(freemap.allocate(Class::Dirent, radix(10), None), None);
+}
