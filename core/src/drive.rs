@@ -3,12 +3,15 @@
 //! The host owns the cache and says how it is shared ([`Host`]); everything else is here. Dropping
 //! a future of this module is harmless at any time: operations have changed nothing.
 
+pub mod bulkfree;
 pub mod change;
 pub mod commit;
 mod format;
 pub mod open;
+pub mod pfs;
 
 pub use format::format;
+pub use open::load_freemap;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

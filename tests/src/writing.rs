@@ -4,8 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use farrier_core::dirty::Memory;
+use farrier_core::drive::bulkfree::{self, Freed};
 use farrier_core::drive::change::{self, Pressure, WriteHost};
 use farrier_core::drive::commit::{self, Flusher};
+use farrier_core::drive::pfs::PfsChange;
 use farrier_core::drive::{self, Host, open};
 use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use farrier_core::error::Error;
@@ -136,6 +138,38 @@ impl<S: Storage> WritingHost<S> {
         let mut flusher = self.flusher.borrow_mut();
         let flusher = flusher.as_mut().expect("open for writing");
         drive::ready(commit::flush(self, flusher, always))
+    }
+
+    /// Commits a change of the PFSs.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    ///
+    /// # Panics
+    /// Within another flush.
+    pub fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
+        let mut flusher = self.flusher.borrow_mut();
+        let flusher = flusher.as_mut().expect("open for writing");
+        drive::ready(commit::change_pfs(self, flusher, change))
+    }
+
+    /// Frees what nothing refers to; `meanwhile` is done while the scan is on its way.
+    ///
+    /// # Errors
+    /// What could not be read.
+    ///
+    /// # Panics
+    /// Within another flush.
+    pub fn bulkfree(&self, meanwhile: impl FnOnce(&Self)) -> Result<Freed, Error> {
+        let mut scan = {
+            let mut flusher = self.flusher.borrow_mut();
+            drive::ready(bulkfree::begin(self, flusher.as_mut().expect("open for writing")))?
+        };
+        meanwhile(self);
+        drive::ready(bulkfree::run_scan(self, &mut scan));
+        let mut flusher = self.flusher.borrow_mut();
+        let flusher = flusher.as_mut().expect("open for writing");
+        drive::ready(bulkfree::finish(self, flusher, scan))
     }
 
     /// What is in memory.

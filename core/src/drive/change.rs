@@ -47,11 +47,7 @@ pub trait WriteHost: Host {
     ///
     /// # Errors
     /// What the device said.
-    fn write_header(
-        &self,
-        offset: u64,
-        bytes: Vec<u8>,
-    ) -> impl Future<Output = Result<(), Error>>;
+    fn write_header(&self, offset: u64, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>>;
 
     /// Everything written before stays, whatever happens, when this is done.
     ///

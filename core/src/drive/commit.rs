@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::change::WriteHost;
+use super::pfs::{self, PfsChange, PlannedPfs};
 use super::{REUSE_DELAY, run};
-use crate::dirty::{DirtyBlock, DirtyInode, Head, Layer, Orphan, TreeId};
+use crate::dirty::{DirtyBlock, DirtyInode, Head, Layer, Memory, Orphan, Tree, TreeId};
 use crate::engine::Block;
 use crate::error::{BlockKind, Error, Place};
 use crate::flush::{
@@ -86,6 +87,8 @@ struct Frozen {
 struct Flushed {
     id: TreeId,
     root: RawBlockref,
+    /// The 1024 bytes of its root.
+    image: Vec<u8>,
     orphans: BTreeMap<u64, Orphan>,
 }
 
@@ -102,33 +105,80 @@ pub async fn flush<H: WriteHost>(
     flusher: &mut Flusher,
     always: bool,
 ) -> Result<bool, Error> {
-    if let Some(error) = host.look(|memory| memory.and_then(|memory| memory.failed())) {
-        return Err(error);
-    }
-    let (frozen, super_root) = host.alter(|memory| {
-        memory.freeze();
-        let frozen: Vec<Frozen> = memory
-            .trees()
-            .filter_map(|(id, tree)| {
-                Some(Frozen {
-                    id,
-                    pfs: Pfs::new(*tree.root()),
-                    layer: Arc::clone(tree.frozen()?),
-                    orphans: tree.orphans().map(|(inum, o)| (inum.0, o.clone())).collect(),
-                    next_inum: tree.next_inum(),
-                })
-            })
-            .collect();
-        (frozen, *memory.super_root())
-    });
+    check_alive(host)?;
+    let (frozen, super_root) = freeze(host);
     if frozen.is_empty() && !always {
         return Ok(false);
     }
-    let committed = commit(host, flusher, frozen, super_root).await;
+    commit_or_fail(host, flusher, frozen, super_root, None).await.map(|()| true)
+}
+
+/// Commits everything that was changed, and a change of the PFSs with it.
+///
+/// # Errors
+/// Why the change cannot be made: then nothing has changed. What a device said, or damage in a
+/// table that had to be changed: the volume takes no more changes then.
+pub async fn change_pfs<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    change: &PfsChange,
+) -> Result<(), Error> {
+    check_alive(host)?;
+    let planned = pfs::plan(host, change).await?;
+    let (mut frozen, super_root) = freeze(host);
+    if let PfsChange::Snapshot { of, .. } = change
+        && frozen.iter().all(|frozen| frozen.id != *of)
+    {
+        frozen.push(host.look(|memory| {
+            let tree = memory.and_then(|memory| memory.tree(*of)).ok_or(Error::NoPfs)?;
+            Ok::<_, Error>(Frozen::of(*of, tree, Arc::default()))
+        })?);
+    }
+    commit_or_fail(host, flusher, frozen, super_root, Some(&planned)).await
+}
+
+fn check_alive<H: WriteHost>(host: &H) -> Result<(), Error> {
+    match host.look(|memory| memory.and_then(Memory::failed)) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn freeze<H: WriteHost>(host: &H) -> (Vec<Frozen>, Blockref) {
+    host.alter(|memory| {
+        memory.freeze();
+        let frozen = memory
+            .trees()
+            .filter_map(|(id, tree)| Some(Frozen::of(id, tree, Arc::clone(tree.frozen()?))))
+            .collect();
+        (frozen, *memory.super_root())
+    })
+}
+
+impl Frozen {
+    fn of(id: TreeId, tree: &Tree, layer: Arc<Layer>) -> Self {
+        Self {
+            id,
+            pfs: Pfs::new(*tree.root()),
+            layer,
+            orphans: tree.orphans().map(|(inum, orphan)| (inum.0, orphan.clone())).collect(),
+            next_inum: tree.next_inum(),
+        }
+    }
+}
+
+async fn commit_or_fail<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    frozen: Vec<Frozen>,
+    super_root: Blockref,
+    planned: Option<&PlannedPfs>,
+) -> Result<(), Error> {
+    let committed = commit(host, flusher, frozen, super_root, planned).await;
     if let Err(error) = committed {
         host.alter(|memory| memory.fail(error));
     }
-    committed.map(|()| true)
+    committed
 }
 
 async fn commit<H: WriteHost>(
@@ -136,6 +186,7 @@ async fn commit<H: WriteHost>(
     flusher: &mut Flusher,
     frozen: Vec<Frozen>,
     super_root: Blockref,
+    planned: Option<&PlannedPfs>,
 ) -> Result<(), Error> {
     let before = flusher.header.mirror_tid();
     let tid = Tid(before.0 + 1);
@@ -144,16 +195,26 @@ async fn commit<H: WriteHost>(
     }
     let mut trees = Vec::with_capacity(frozen.len());
     for frozen in frozen {
-        trees.push(flush_tree(host, &mut flusher.writer, frozen, tid).await?);
+        let is_source = planned.is_some_and(|planned| planned.source() == Some(frozen.id));
+        trees.push(flush_tree(host, &mut flusher.writer, frozen, tid, is_source).await?);
     }
-    let edits: Vec<Edit> = trees.iter().map(|tree| Edit::Put(tree.root)).collect();
+    let mut edits: Vec<Edit> = trees.iter().map(|tree| Edit::Put(tree.root)).collect();
+    if let Some(planned) = planned {
+        let source = trees.iter().find(|tree| planned.source() == Some(tree.id));
+        let source = source.map(|tree| (&tree.root, &tree.image[..]));
+        edits.extend(planned.edits(&mut flusher.writer, tid, source)?);
+    }
+    edits.sort_by_key(Edit::key);
     let super_root = flush_super_root(host, &mut flusher.writer, &super_root, &edits, tid).await?;
     finish(host, flusher, &super_root, tid).await?;
+    if planned.is_some_and(|planned| planned.source().is_some()) {
+        // every block of the source has two referrers now
+        flusher.writer.share(tid);
+    }
     let budget = flusher.writer.budget();
     // the committed references are our own
-    let parsed = |raw: &RawBlockref| {
-        Blockref::parse(raw).ok().flatten().ok_or(Error::InvalidArgument)
-    };
+    let parsed =
+        |raw: &RawBlockref| Blockref::parse(raw).ok().flatten().ok_or(Error::InvalidArgument);
     let super_root = parsed(&super_root)?;
     let roots = trees
         .into_iter()
@@ -232,6 +293,7 @@ async fn flush_tree<H: WriteHost>(
     writer: &mut Writer,
     mut frozen: Frozen,
     tid: Tid,
+    is_source: bool,
 ) -> Result<Flushed, Error> {
     let modify = Tid(frozen.pfs.root().modify_tid().0 + 1);
     let stamp = Stamp { mirror: tid, modify };
@@ -244,8 +306,8 @@ async fn flush_tree<H: WriteHost>(
         index.extend(changed);
         write_waiting(host, writer).await?;
     }
-    let root = flush_root(host, writer, &frozen, index, stamp).await?;
-    Ok(Flushed { id: frozen.id, root, orphans: frozen.orphans })
+    let (root, image) = flush_root(host, writer, &frozen, index, stamp, is_source).await?;
+    Ok(Flushed { id: frozen.id, root, image, orphans: frozen.orphans })
 }
 
 /// Writes the changed file blocks of a layer: what became of each, by file, ascending.
@@ -255,7 +317,6 @@ async fn flush_contents<H: WriteHost>(
     layer: &Layer,
     stamp: Stamp,
 ) -> Result<BTreeMap<u64, Vec<Edit>>, Error> {
-    let checks = *writer.checks();
     let mut edits: BTreeMap<u64, Vec<Edit>> = BTreeMap::new();
     let mut jobs = Vec::with_capacity(BATCH);
     for (inum, inode) in layer.inodes() {
@@ -285,7 +346,6 @@ async fn flush_contents<H: WriteHost>(
         }
     }
     place_contents(host, writer, &mut jobs, &mut edits, stamp)?;
-    let _ = checks;
     Ok(edits)
 }
 
@@ -477,7 +537,8 @@ async fn flush_root<H: WriteHost>(
     frozen: &Frozen,
     mut index: Vec<Edit>,
     stamp: Stamp,
-) -> Result<RawBlockref, Error> {
+    is_source: bool,
+) -> Result<(RawBlockref, Vec<u8>), Error> {
     let root = *frozen.pfs.root();
     let base = run(host, &FindBase { pfs: frozen.pfs, inum: Inum::ROOT }).await?;
     let base = base.ok_or(Error::NoInode(Inum::ROOT))?;
@@ -492,6 +553,9 @@ async fn flush_root<H: WriteHost>(
     }
     if let Ok(raw) = RawInode::mut_from_bytes(&mut image) {
         raw.pfs_inum.set(frozen.next_inum.0.max(raw.pfs_inum.get()));
+        if is_source {
+            raw.pfs_lsnap_tid.set(stamp.modify.0);
+        }
     }
     let table = Table::of_inode(Block::clone(&base.block), root.place(), Holder::PfsRoot);
     let edited = edit_table(host, table, &index).await?;
@@ -500,16 +564,13 @@ async fn flush_root<H: WriteHost>(
     if let Some(table) = image.get_mut(TABLE) {
         render_into(&slots, table);
     }
+    let kept = image.clone();
     let raw = writer.inode(Some(root.raw()), root.key(), image, methods, &slots, stamp)?;
     writer.retire(root.raw());
-    Ok(raw)
+    Ok((raw, kept))
 }
 
-async fn edit_table<H: WriteHost>(
-    host: &H,
-    table: Table,
-    edits: &[Edit],
-) -> Result<Edited, Error> {
+async fn edit_table<H: WriteHost>(host: &H, table: Table, edits: &[Edit]) -> Result<Edited, Error> {
     run(host, &EditTree { table, edits }).await
 }
 

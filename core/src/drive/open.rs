@@ -7,10 +7,10 @@ use super::{Host, REUSE_DELAY, run};
 use crate::dirty::{Memory, Tree};
 use crate::engine::Want;
 use crate::error::{BlockKind, Error};
+use crate::flush::FindBase;
 use crate::flush::{HeaderWriter, Writer};
 use crate::freemap::{Class, Freemap};
 use crate::fs::{OpenPfs, Pfs};
-use crate::flush::FindBase;
 use crate::media::blockref::{Blockref, slots};
 use crate::media::inode::Inode;
 use crate::units::Inum;
@@ -94,10 +94,7 @@ async fn load_blocks<H: Host>(host: &H, freemap: &mut Freemap, blockrefs: &[Bloc
 ///
 /// # Errors
 /// There is no such PFS, or its root cannot be read.
-pub async fn open_tree<H: super::change::WriteHost>(
-    host: &H,
-    label: &[u8],
-) -> Result<Pfs, Error> {
+pub async fn open_tree<H: super::change::WriteHost>(host: &H, label: &[u8]) -> Result<Pfs, Error> {
     let super_root = host.look(|memory| memory.map(|memory| *memory.super_root()));
     let super_root = super_root.ok_or(Error::ReadOnly)?;
     let pfs = run(host, &OpenPfs { super_root, label: label.to_vec() }).await?;

@@ -8,9 +8,6 @@ use crate::media::check::{CheckCode, CheckMethod, Checks};
 use crate::media::compress::{Compression, Request, compress};
 use crate::media::inode::Inode;
 
-
-
-
 /// How a file wants its blocks stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {

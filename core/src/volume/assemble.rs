@@ -207,16 +207,21 @@ impl Volume {
     /// # Errors
     /// Outside of every volume, or behind the end of a truncated device.
     pub fn locate(&self, location: Location, place: Place) -> Result<(DeviceIndex, u64), Damage> {
+        let named = |damage: Damage| Damage::new(place, damage.kind);
+        self.place_of(location.offset, location.len()).map_err(named)
+    }
+
+    /// Where `len` bytes at `offset` of the address space lie, to write them.
+    ///
+    /// # Errors
+    /// Outside of every volume, or behind the end of a truncated device.
+    pub fn place_of(&self, offset: MediaOffset, len: usize) -> Result<(DeviceIndex, u64), Damage> {
+        let place = Place { kind: BlockKind::Volume, offset: Some(offset), key: 0 };
         let damage = |kind| Damage::new(place, kind);
-        let offset = location.offset;
-        let piece = self
-            .pieces
-            .iter()
-            .rfind(|piece| piece.start <= offset)
-            .ok_or_else(|| damage(DamageKind::OutsideVolume))?;
-        // the piece starts at or before the block, and no block is longer than 64 KiB
+        let piece = self.pieces.iter().rfind(|piece| piece.start <= offset);
+        let piece = piece.ok_or_else(|| damage(DamageKind::OutsideVolume))?;
         let at = offset.0 - piece.start.0;
-        let end = at.saturating_add(location.len() as u64);
+        let end = at.saturating_add(len as u64);
         if end > piece.size {
             return Err(damage(DamageKind::OutsideVolume));
         }

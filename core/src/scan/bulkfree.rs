@@ -1,0 +1,147 @@
+//! Finding what is in use, so that the rest can be freed (media format 8.6).
+//!
+//! HAMMER2 never frees a block when it is deleted: snapshots and shared blocks mean that nobody
+//! knows who else refers to it. A bulk scan walks everything that is referred to and marks it; what
+//! is not marked is free.
+//!
+//! Invariants:
+//! * Marks come out only if *everything* was read. One block that cannot be believed, and nothing is
+//!   freed: what hangs below it would be.
+//! * A table that several trees share is read once, as far as memory for that is set aside.
+//!
+//! This room does not free anything; the allocator does, on the word of the marks.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::check::Step;
+use crate::engine::{Block, Want};
+use crate::error::{BlockKind, Damage, DamageKind, Error, Place};
+use crate::freemap::Marks;
+use crate::media::blockref::{Blockref, slots};
+use crate::media::inode::{CONTENT_START, Inode};
+
+/// Blocks that are read side by side.
+const BATCH: usize = 64;
+/// Shared tables that are remembered; more of them are read again for every tree that has them.
+const SEEN_MAX: usize = 1 << 20;
+
+/// A scan for what is in use. Resumable: each step is one batch of blocks.
+#[derive(Debug)]
+pub struct Bulkfree {
+    marks: Marks,
+    /// Tables and inodes still to be read.
+    stack: Vec<Blockref>,
+    asked: Vec<Blockref>,
+    seen: BTreeSet<u64>,
+    blocks: u64,
+    failed: Option<Error>,
+}
+
+impl Bulkfree {
+    /// A scan of everything below `super_root`, on a volume of `total_size` bytes.
+    #[must_use]
+    pub fn new(super_root: Blockref, total_size: u64) -> Self {
+        let mut scan = Self {
+            marks: Marks::new(total_size),
+            stack: Vec::new(),
+            asked: Vec::new(),
+            seen: BTreeSet::new(),
+            blocks: 0,
+            failed: None,
+        };
+        scan.refer(&super_root);
+        scan
+    }
+
+    /// Adds an inode that no table refers to, by its 1024 bytes: what hangs in it is in use.
+    pub fn add_orphan(&mut self, image: &[u8]) {
+        let place = Place { kind: BlockKind::Inode, offset: None, key: 0 };
+        if let Err(error) = self.inode(image, place) {
+            self.fail(error);
+        }
+    }
+
+    /// Blocks marked so far.
+    #[must_use]
+    pub const fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// What to read next.
+    pub fn step(&mut self) -> Step {
+        if self.failed.is_some() {
+            return Step::Done;
+        }
+        let from = self.stack.len().saturating_sub(BATCH);
+        self.asked = self.stack.split_off(from);
+        let wants: Vec<Want> = self.asked.iter().filter_map(Want::of).collect();
+        if wants.is_empty() { Step::Done } else { Step::Read(wants) }
+    }
+
+    /// Takes what was read, in the order in which it was asked for.
+    pub fn resume(&mut self, got: Vec<Result<Block, Error>>) {
+        let asked = core::mem::take(&mut self.asked);
+        for (blockref, got) in asked.iter().zip(got) {
+            let result = got.and_then(|block| match blockref.kind() {
+                BlockKind::Inode => self.inode(&block, blockref.place()),
+                _ => self.table(&block, blockref.place()),
+            });
+            if let Err(error) = result {
+                self.fail(error);
+            }
+        }
+    }
+
+    /// The marks of a scan that is done.
+    ///
+    /// # Errors
+    /// What could not be read, or is damaged: then nothing may be freed.
+    pub fn finish(self) -> Result<Marks, Error> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(self.marks),
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+
+    fn inode(&mut self, image: &[u8], place: Place) -> Result<(), Error> {
+        let fault = |fault| Damage::new(place, DamageKind::Inode(fault));
+        let inode = Inode::parse(image).map_err(fault)?;
+        if inode.has_direct_data() {
+            return Ok(());
+        }
+        self.table(image.get(CONTENT_START..).unwrap_or_default(), place)
+    }
+
+    fn table(&mut self, table: &[u8], place: Place) -> Result<(), Error> {
+        for raw in slots(table) {
+            let fault = |fault| Damage::new(place, DamageKind::Blockref(fault));
+            if let Some(blockref) = Blockref::parse(raw).map_err(fault)? {
+                self.refer(&blockref);
+            }
+        }
+        Ok(())
+    }
+
+    fn refer(&mut self, blockref: &Blockref) {
+        let Some(location) = blockref.location() else {
+            return;
+        };
+        self.marks.mark(location);
+        self.blocks += 1;
+        if matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect) {
+            let offset = location.offset.0;
+            let is_new = !self.seen.contains(&offset);
+            if is_new && self.seen.len() < SEEN_MAX {
+                self.seen.insert(offset);
+            }
+            if is_new {
+                self.stack.push(*blockref);
+            }
+        }
+    }
+}
