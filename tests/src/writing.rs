@@ -59,7 +59,7 @@ impl<S: Storage> WritingHost<S> {
     pub fn open(storage: S, cache_bytes: usize) -> Result<Self, Error> {
         let checks = Checks::with_crc32c(crc32c::crc32c);
         let options = OpenOptions { checks, ..OpenOptions::default() };
-        let volume = drive::ready(drive::open(&storage, options))?;
+        let volume = drive::ready(open(&storage, options))?;
         let cache = RefCell::new(BlockCache::new(cache_bytes));
         let nothing = Memory::new(volume.super_root(), farrier_core::dirty::Budget::default(), 0);
         let host = Self {

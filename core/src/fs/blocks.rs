@@ -20,6 +20,9 @@ pub enum FileBlock {
     Changed(Contents),
 }
 
+/// Blocks by number, and the first number that the list does not speak of where it ended early.
+pub type Listing = (Vec<(u64, FileBlock)>, Option<u64>);
+
 /// Number of the block that holds byte `offset`.
 #[must_use]
 pub const fn index_of(offset: u64) -> u64 {
@@ -39,7 +42,7 @@ pub fn blocks(
     first: u64,
     last: u64,
     limit: usize,
-) -> Result<(Vec<(u64, FileBlock)>, Option<u64>), Stop> {
+) -> Result<Listing, Stop> {
     let Some(tree) = tree_of(view, pfs).filter(|tree| tree.head(node.inum()).is_some()) else {
         let found = match node.table(view, pfs)? {
             Some(table) => on_media(view, &table, first, last, limit)?,

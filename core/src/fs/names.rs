@@ -146,23 +146,23 @@ pub fn named(view: &mut View<'_>, pfs: &Pfs, entry: &Entry) -> Result<Node, Stop
     }
 }
 
-/// Whether `directory` has no names.
+/// Makes sure that `directory` has no names.
 ///
 /// # Errors
-/// [`Stop::Need`], or why it cannot be told.
-pub fn is_empty(view: &mut View<'_>, pfs: &Pfs, directory: &Node) -> Result<bool, Stop> {
+/// [`Stop::Need`]; [`Error::NotEmpty`]; or why it cannot be told.
+pub fn check_empty(view: &mut View<'_>, pfs: &Pfs, directory: &Node) -> Result<(), Stop> {
     let mut low = Some(NAME_BIT);
     while let Some(from) = low {
         let (listed, next) = list(view, pfs, directory, from, BATCH)?;
         if let Some(first) = listed.first() {
-            return match first {
-                Listed::Entry(_) => Ok(false),
-                Listed::Broken(_, error) => Err((*error).into()),
-            };
+            return Err(match first {
+                Listed::Entry(_) => Error::NotEmpty.into(),
+                Listed::Broken(_, error) => (*error).into(),
+            });
         }
         low = next;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// About `limit` names of `directory` from key `low` on, ascending, and where to go on. A listing

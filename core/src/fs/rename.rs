@@ -100,9 +100,7 @@ impl Rename {
         let replaced = named(view, &self.pfs, there)?;
         match (ends.moved.kind(), replaced.kind()) {
             (ObjectKind::Directory, ObjectKind::Directory) => {
-                if !names::is_empty(view, &self.pfs, &replaced)? {
-                    return Err(Error::NotEmpty.into());
-                }
+                names::check_empty(view, &self.pfs, &replaced)?;
             }
             (ObjectKind::Directory, _) => return Err(Error::NotDirectory.into()),
             (_, ObjectKind::Directory) => return Err(Error::IsDirectory.into()),

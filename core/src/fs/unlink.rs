@@ -51,9 +51,7 @@ impl Change for Unlink {
             (Victim::File, ObjectKind::Directory) => return Err(Error::IsDirectory.into()),
             (Victim::File, _) => {}
             (Victim::Directory, ObjectKind::Directory) => {
-                if !names::is_empty(view, &self.pfs, &node)? {
-                    return Err(Error::NotEmpty.into());
-                }
+                names::check_empty(view, &self.pfs, &node)?;
             }
             (Victim::Directory, _) => return Err(Error::NotDirectory.into()),
         }

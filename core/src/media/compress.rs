@@ -159,9 +159,14 @@ mod tests {
             assert_eq!(expanded(&stored, compression).unwrap(), text);
         }
         assert_eq!(compress(&text, Request::Store), None);
-        let noise: Vec<u8> = (0..65536_u64)
-            .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).to_le_bytes()[0])
-            .collect();
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        };
+        let noise: Vec<u8> = (0..65536).map(|_| next()).collect();
         assert_eq!(compress(&noise, Request::Lz4), None, "nothing would be saved");
     }
 
