@@ -10,6 +10,7 @@ use farrier_core::units::{Inum, WallTime};
 use farrier_tests::checking::check;
 use farrier_tests::host::TestHost;
 use farrier_tests::ram::RamDisk;
+use farrier_tests::walk::walk;
 use farrier_tests::writing::{WritingHost, format_storage};
 
 const NOW: WallTime = WallTime(1_700_000_000_000_000);
@@ -157,4 +158,30 @@ fn names_links_and_sizes() {
     host.flush().unwrap();
     assert_clean(&host);
     assert!(read(&host, pfs, file) == vec![0; 100_000]);
+}
+
+#[test]
+fn a_volume_with_one_header_survives_a_torn_one() {
+    let (host, pfs) = fresh(64 << 20);
+    create(&host, pfs, Inum::ROOT, "first", New::File);
+    host.flush().unwrap();
+    let before = host.storage().bytes();
+    create(&host, pfs, Inum::ROOT, "second", New::File);
+    host.flush().unwrap();
+    let after = host.storage().bytes();
+    for sectors in 1..128 {
+        // the first or the last sectors of the new header came to the medium
+        for is_head in [true, false] {
+            let mut torn = after.clone();
+            let kept = if is_head { sectors * 512..65536 } else { 0..65536 - sectors * 512 };
+            torn[kept.clone()].copy_from_slice(&before[kept]);
+            let opened = TestHost::over(RamDisk::with(torn), false, 16 << 20);
+            let seen = walk(&opened.expect("the shadow stands for it"), "DATA").unwrap();
+            assert!(seen.contains_key(&b"/first"[..]), "{sectors} {is_head}");
+        }
+    }
+    // what other tools wrote since, the shadow does not stand for
+    let mut foreign = after.clone();
+    foreign[0x78] += 2;
+    assert!(TestHost::over(RamDisk::with(foreign), false, 16 << 20).is_err());
 }

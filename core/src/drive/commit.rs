@@ -23,6 +23,7 @@ use crate::fs::node::Base;
 use crate::media::FILE_BLOCK_LEN;
 use crate::media::blockref::Blockref;
 use crate::media::check::Verified;
+use crate::media::header::SHADOW_OFFSET;
 use crate::media::inode::{INODE_LEN, Inode, OP_DIRECT_DATA, ObjectKind};
 use crate::media::raw::{RawBlockref, RawInode};
 use crate::tree::{Dropped, Edit, Edited, Holder, Table, render_into};
@@ -248,9 +249,13 @@ async fn finish<H: WriteHost>(
         bytes: crate::flush::Bytes::Owned(bytes),
     });
     host.write(blocks.collect()).await?;
-    host.barrier().await?;
     let roots = Roots { super_root, freemap: &sealed.root, free_bytes, tid };
     let (offset, bytes) = header.next(roots, &checks);
+    if header.is_single() {
+        // The one header will be written over: if that is cut short, this one stands for it.
+        host.write_header(SHADOW_OFFSET, bytes.clone()).await?;
+    }
+    host.barrier().await?;
     host.write_header(offset, bytes).await?;
     host.barrier().await?;
     writer.freemap_mut().committed();

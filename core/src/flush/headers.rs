@@ -82,7 +82,7 @@ impl HeaderWriter {
     /// Whether the volume has room for one header only: a torn write then leaves none.
     #[must_use]
     pub fn is_single(&self) -> bool {
-        slot_count(self.raw.volu_size.get()) == 1
+        VolumeHeader::is_single(self.raw.volu_size.get())
     }
 
     fn next_slot(&self) -> u64 {

@@ -16,6 +16,11 @@ pub const HEADER_LEN: usize = 65536;
 pub const HEADER_SLOTS: u64 = 4;
 /// Distance of the header copies.
 pub const HEADER_STRIDE: u64 = 2 << 30;
+/// Slot of the shadow header, which only we write, for volumes with room for one header only.
+pub const SHADOW_SLOT: u8 = 4;
+/// Where the shadow header lies: the last 64 KiB of the first reserved area, which nobody uses
+/// (media format 1.2).
+pub const SHADOW_OFFSET: u64 = 0x3f_0000;
 /// Most volumes of a file system.
 pub const VOLUMES_MAX: usize = 64;
 
@@ -221,6 +226,26 @@ impl VolumeHeader {
         } else {
             None
         }
+    }
+
+    /// Whether a volume of this size has room for one header only.
+    #[must_use]
+    pub const fn is_single(volume_size: u64) -> bool {
+        volume_size < HEADER_STRIDE + super::ZONE_RESERVED_LEN
+    }
+
+    /// Whether this header, a shadow, stands for the one that `torn` was to become: a write that was
+    /// cut short leaves sectors of this header and of the one before it.
+    #[must_use]
+    pub fn stands_for(&self, torn: &[u8]) -> bool {
+        let Ok(torn) = RawVolumeHeader::ref_from_bytes(torn) else {
+            return false;
+        };
+        let (tid, shadow) = (torn.mirror_tid.get(), self.mirror_tid().0);
+        torn.magic.get() == MAGIC
+            && torn.fsid == self.raw.fsid
+            && (tid == shadow || tid.checked_add(1) == Some(shadow))
+            && Self::is_single(self.volume_size())
     }
 
     /// What later arithmetic relies on: sizes that add up and fit a signed 64-bit number.

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use crate::error::{BlockKind, Damage, DamageKind, DeviceFault, HeaderFault, Place, Refusal};
 use crate::media::blockref::{Blockref, Location};
 use crate::media::check::Checks;
-use crate::media::header::{HEADER_LEN, HEADER_SLOTS, VOLUMES_MAX, VolumeHeader};
+use crate::media::header::{
+    HEADER_LEN, HEADER_SLOTS, SHADOW_OFFSET, SHADOW_SLOT, VOLUMES_MAX, VolumeHeader,
+};
 use crate::units::{DeviceIndex, MediaOffset, Tid};
 
 /// A header copy to fetch.
@@ -13,7 +15,7 @@ use crate::units::{DeviceIndex, MediaOffset, Tid};
 pub struct HeaderRead {
     /// From which device.
     pub device: DeviceIndex,
-    /// Which copy, 0 to 3.
+    /// Which copy, 0 to 3; 4 is the shadow of a volume that has one header only.
     pub slot: u8,
     /// Where on the device.
     pub offset: u64,
@@ -42,6 +44,10 @@ pub fn header_reads(device_sizes: &[u64]) -> Result<Vec<HeaderRead>, Refusal> {
             let offset = VolumeHeader::slot_offset(u64::from(slot), size)?;
             Some(HeaderRead { device, slot, offset, len: HEADER_LEN })
         }));
+        if VolumeHeader::is_single(size) && SHADOW_OFFSET + HEADER_LEN as u64 <= size {
+            let (slot, offset) = (SHADOW_SLOT, SHADOW_OFFSET);
+            reads.push(HeaderRead { device, slot, offset, len: HEADER_LEN });
+        }
     }
     Ok(reads)
 }
@@ -252,6 +258,23 @@ struct Chosen {
 }
 
 fn judge(got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>, checks: &Checks) -> Vec<Candidate> {
+    let (shadows, got): (Vec<_>, Vec<_>) =
+        got.into_iter().partition(|(read, _)| read.slot == SHADOW_SLOT);
+    let stand_ins = shadows.into_iter().filter_map(|(read, bytes)| {
+        let header = VolumeHeader::parse(&bytes.ok()?, checks).ok()?;
+        // A shadow counts only where the header that it was written for was torn.
+        let torn = got.iter().find_map(|(other, bytes)| {
+            let is_first = other.device == read.device && other.slot == 0;
+            bytes.as_ref().ok().filter(|_| is_first)
+        })?;
+        let is_needed = VolumeHeader::parse(torn, checks).is_err() && header.stands_for(torn);
+        is_needed.then_some(Candidate {
+            device: read.device,
+            slot: SHADOW_SLOT,
+            header: Ok(header),
+        })
+    });
+    let stand_ins: Vec<_> = stand_ins.collect();
     let mut candidates: Vec<_> = got
         .into_iter()
         .map(|(read, bytes)| Candidate {
@@ -261,6 +284,7 @@ fn judge(got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>, checks: &Checks) 
                 .map_err(|_| HeaderFault::Unreadable)
                 .and_then(|bytes| VolumeHeader::parse(&bytes, checks)),
         })
+        .chain(stand_ins)
         .collect();
     candidates.sort_by_key(|candidate| (candidate.device, candidate.slot));
     candidates
