@@ -12,6 +12,8 @@
 //! | [`tree`] | one PFS of it: paths, contents, directories |
 //! | [`copy`] | copying out of a tree |
 //! | [`check`] | running the checker with several threads |
+//! | [`recognise`] | what lies on a device already, HAMMER2 or not |
+//! | [`in_use`] | who uses a device: mounts, loop devices |
 //! | [`errno`] | errors as the kernel wants them |
 //! | [`fuse`] | mounting and unmounting |
 //!
@@ -27,6 +29,8 @@ pub mod device;
 pub mod errno;
 pub mod fuse;
 pub mod image;
+pub mod in_use;
+pub mod recognise;
 pub mod source;
 pub mod tree;
 

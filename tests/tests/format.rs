@@ -53,7 +53,7 @@ fn random() -> impl FnMut(&mut [u8; 16]) {
     move |bytes| {
         for byte in bytes {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            *byte = state.to_be_bytes()[0];
+            *byte = state.to_le_bytes()[7];
         }
     }
 }

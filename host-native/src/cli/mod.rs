@@ -4,6 +4,7 @@ mod cat;
 mod check;
 mod copy_out;
 mod failure;
+mod format;
 mod freemap;
 mod generate;
 mod info;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// HAMMER2 volumes on Linux: look into them, copy from them, check them, mount them.
+/// HAMMER2 volumes on Linux: make them, look into them, copy from them, check them, mount them.
 ///
 /// DEVICE is an image file or a block device; several DEVICEs are the volumes of one file system,
 /// in any order. DEVICE@LABEL names one of its PFSs (a snapshot is one too); without a label it is
@@ -36,6 +37,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Format(format::Format),
     Info(info::Info),
     Pfs(pfs::PfsCommand),
     Ls(ls::Ls),
@@ -59,6 +61,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return end_usage(&error),
     };
     let done = match arguments.command {
+        Command::Format(command) => command.run(),
         Command::Info(command) => command.run(),
         Command::Pfs(command) => command.run(),
         Command::Ls(command) => command.run(),

@@ -1,0 +1,293 @@
+//! `farrier format`.
+//!
+//! Nothing is lost silently: what a device holds is looked at first, and a device in use is refused
+//! whatever the options say. Nobody is asked; a script gets the same refusals as a person.
+
+mod options;
+mod report;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use farrier::device::Devices;
+use farrier::in_use::user_of;
+use farrier::recognise::{is_blank, recognise};
+use farrier_core::drive::{self, ready};
+use farrier_core::media::check::{CheckMethod, Checks};
+use farrier_core::media::header::Version;
+use farrier_core::storage::Storage;
+use farrier_core::units::{DeviceIndex, WallTime};
+use farrier_core::volume::{FormatOptions, FormatRefusal, Formatted, format};
+
+use super::failure::{Failure, Outcome};
+use super::names::escaped;
+use report::Report;
+
+/// Make a new HAMMER2 file system. What the devices hold is lost.
+///
+/// Several DEVICEs become the volumes of one file system, in this order; all but the last are used
+/// in steps of 1 GiB. A device in use is refused, and one that holds something is too, unless
+/// --force is given.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Format {
+    /// Image files or block devices.
+    #[arg(required = true, value_name = "DEVICE")]
+    devices: Vec<PathBuf>,
+
+    /// Label of a PFS to make beside LOCAL, at most three of them: repeat it, or write commas in
+    /// between; `none` for none.
+    #[arg(short = 'L', long = "label", value_name = "LABEL", value_delimiter = ',')]
+    #[arg(default_value = "DATA")]
+    labels: Vec<OsString>,
+
+    /// Size of the file system, such as 512M, 10G or 2T. An image file that is empty or not there
+    /// yet is made that large (and takes no space until something is written to it).
+    #[arg(long, value_name = "SIZE", value_parser = options::size)]
+    size: Option<u64>,
+
+    /// Size of the boot area, a multiple of 8M (default: up to 64M, by the size of the file system).
+    #[arg(long, value_name = "SIZE", value_parser = options::size)]
+    boot_size: Option<u64>,
+
+    /// Size of the auxiliary area, a multiple of 8M (default: up to 256M, likewise).
+    #[arg(long, value_name = "SIZE", value_parser = options::size)]
+    aux_size: Option<u64>,
+
+    /// Version of the volume format: 1 for old systems only, without several volumes.
+    #[arg(long, value_name = "VERSION", default_value = "2", value_parser = options::version)]
+    media_version: Version,
+
+    /// Compression that new files get: none, autozero, lz4, zlib, or zlib:LEVEL (6 to 9).
+    #[arg(long, value_name = "METHOD", default_value = "lz4", value_parser = options::compression)]
+    compression: u8,
+
+    /// Check codes that new files get: xxhash64, sha192, iscsi32, none or disabled.
+    #[arg(long, value_name = "METHOD", default_value = "xxhash64", value_parser = options::check)]
+    check: CheckMethod,
+
+    /// Overwrite what the devices hold.
+    #[arg(short, long)]
+    force: bool,
+
+    /// Only tell what would be done.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Write one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  farrier format --size 10G disk.img
+  farrier format -L DATA -L BOOT /dev/sdb1
+  farrier format --dry-run /dev/sdb /dev/sdc";
+
+/// What a device held that is to be overwritten.
+struct Replaced {
+    device: PathBuf,
+    what: &'static str,
+}
+
+impl Format {
+    pub(crate) fn run(&self) -> Outcome {
+        let grown = self.file_to_make()?;
+        let (formatted, replaced) = match &grown {
+            Some((path, size)) => self.on_new_file(path, *size)?,
+            None => self.on_devices()?,
+        };
+        Report::new(self, &formatted, &replaced).print(self.json)
+    }
+
+    /// The image file that has to be made or made large first, and its size.
+    fn file_to_make(&self) -> Result<Option<(&Path, u64)>, Failure> {
+        for path in &self.devices {
+            let name = path.display();
+            let state = match fs::metadata(path) {
+                Ok(metadata) if metadata.is_file() && metadata.len() == 0 => "is empty",
+                Err(error) if error.kind() == ErrorKind::NotFound && is_for_files(path) => {
+                    "does not exist"
+                }
+                // whatever else is wrong is told when it is opened
+                _ => continue,
+            };
+            return match (self.size, &self.devices[..]) {
+                (Some(size), [_]) => Ok(Some((path, size))),
+                (Some(_), _) => Err(Failure::new(format!(
+                    "{name}: {state}, and --size makes no more than one image file; make it \
+                     before: truncate -s SIZE {name}"
+                ))),
+                (None, _) => Err(Failure::new(format!(
+                    "{name}: {state}; say how large it is to be: farrier format --size 1G {name}"
+                ))),
+            };
+        }
+        Ok(None)
+    }
+
+    fn on_new_file(&self, path: &Path, size: u64) -> Result<(Formatted, Vec<Replaced>), Failure> {
+        let formatted = self.work_out(vec![size], None)?;
+        if self.dry_run {
+            return Ok((formatted, Vec::new()));
+        }
+        let file = NewFile::make(path, size).map_err(|error| {
+            Failure::new(format!(
+                "{}: cannot be made with {size} bytes ({error}); name another place or size",
+                path.display()
+            ))
+        })?;
+        let devices = Devices::open_writable(&self.devices).map_err(Failure::new)?;
+        write(&devices, &formatted)?;
+        file.keep();
+        Ok((formatted, Vec::new()))
+    }
+
+    fn on_devices(&self) -> Result<(Formatted, Vec<Replaced>), Failure> {
+        for path in &self.devices {
+            if let Some(user) = user_of(path) {
+                return Err(Failure::new(format!("{}: {user}", path.display())));
+            }
+        }
+        let devices = Devices::open_writable(&self.devices).map_err(Failure::new)?;
+        let indices = (0..=u8::MAX).map(DeviceIndex).zip(&self.devices);
+        let sizes = indices.clone().map(|(index, _)| devices.size(index)).collect();
+        let formatted = self.work_out(sizes, self.size)?;
+        let replaced: Vec<_> = indices
+            .filter_map(|(index, path)| {
+                let what = contents(&devices, index, path)?;
+                Some(Replaced { device: path.clone(), what })
+            })
+            .collect();
+        if let (Some(Replaced { device, what }), false) = (replaced.first(), self.force) {
+            return Err(Failure::new(format!(
+                "{}: holds {what}; use --force to overwrite it",
+                device.display()
+            )));
+        }
+        if !self.dry_run {
+            write(&devices, &formatted)?;
+        }
+        Ok((formatted, replaced))
+    }
+
+    fn work_out(&self, sizes: Vec<u64>, size_max: Option<u64>) -> Result<Formatted, Failure> {
+        let options = FormatOptions {
+            size_max,
+            boot_size: self.boot_size,
+            aux_size: self.aux_size,
+            version: self.media_version,
+            labels: options::labels(&self.labels),
+            compression: self.compression,
+            check: self.check,
+            checks: Checks::with_crc32c(crc32c::crc32c),
+            ..FormatOptions::new(sizes, now())
+        };
+        let pool = random_bytes().map_err(|error| {
+            Failure::new(format!("/dev/urandom: {error}; ids need random bytes"))
+        })?;
+        let mut pieces = pool.chunks_exact(16);
+        format(&options, |bytes| {
+            // the pool has more pieces than are asked for
+            if let Some(piece) = pieces.next() {
+                bytes.copy_from_slice(piece);
+            }
+        })
+        .map_err(|refusal| self.refused(&refusal, &options.labels))
+    }
+
+    fn refused(&self, refusal: &FormatRefusal, labels: &[Vec<u8>]) -> Failure {
+        let device = refusal.device().and_then(|device| self.devices.get(usize::from(device.0)));
+        let label = refusal.label().and_then(|index| labels.get(index));
+        Failure::new(match (device, label) {
+            (Some(device), _) => format!("{}: {refusal}", device.display()),
+            (_, Some(label)) => format!("label {}: {refusal}", escaped(label)),
+            _ => refusal.to_string(),
+        })
+    }
+}
+
+/// What a device holds. A file of unknown contents is something too: more often than a block device
+/// it is named by mistake.
+fn contents(devices: &Devices, index: DeviceIndex, path: &Path) -> Option<&'static str> {
+    let found = recognise(devices, index);
+    let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    if found.is_none() && is_file && !is_blank(devices, index) {
+        return Some("data of a kind that farrier does not know");
+    }
+    found
+}
+
+/// A name below /dev is one of a device, misspelt or not there.
+fn is_for_files(path: &Path) -> bool {
+    !std::path::absolute(path).is_ok_and(|path| path.starts_with("/dev"))
+}
+
+/// An image file that was made, or made large, for a file system that is not on it yet: it goes, or
+/// is empty again, if that fails.
+struct NewFile {
+    path: PathBuf,
+    was_there: bool,
+    is_kept: bool,
+}
+
+impl NewFile {
+    fn make(path: &Path, size: u64) -> io::Result<Self> {
+        let was_there = path.exists();
+        let file = File::options().write(true).create_new(!was_there).open(path)?;
+        if file.metadata()?.len() > 0 {
+            return Err(io::Error::other("it has just been written to"));
+        }
+        let made = Self { path: path.to_owned(), was_there, is_kept: false };
+        file.set_len(size)?;
+        // the name has to last as what it names does
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(made)
+    }
+
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        // what went wrong is told already
+        let _ = if self.was_there {
+            File::options().write(true).open(&self.path).and_then(|file| file.set_len(0))
+        } else {
+            fs::remove_file(&self.path)
+        };
+    }
+}
+
+fn write(devices: &Devices, formatted: &Formatted) -> Outcome {
+    ready(drive::format(devices, formatted)).map_err(|fault| {
+        let path = devices.path(fault.device).unwrap_or(Path::new("")).display();
+        Failure::new(format!(
+            "{}; what it held may be lost, and no new file system is there",
+            fault.named(path)
+        ))
+    })
+}
+
+fn now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(u64::try_from(since.as_micros()).unwrap_or(0))
+}
+
+/// More than the ids of a file system take.
+fn random_bytes() -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 16 * 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
