@@ -9,6 +9,7 @@ pub mod commit;
 mod format;
 pub mod open;
 pub mod pfs;
+pub mod solo;
 
 pub use format::format;
 pub use open::load_freemap;

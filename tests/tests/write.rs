@@ -169,7 +169,7 @@ fn a_volume_with_one_header_survives_a_torn_one() {
     create(&host, pfs, Inum::ROOT, "second", New::File);
     host.flush().unwrap();
     let after = host.storage().bytes();
-    for sectors in 1..128 {
+    for sectors in (1..128).step_by(6) {
         // the first or the last sectors of the new header came to the medium
         for is_head in [true, false] {
             let mut torn = after.clone();

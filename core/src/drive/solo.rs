@@ -1,0 +1,291 @@
+//! A host of one thread, for a page, a module, a test: everything a volume needs but its devices.
+//!
+//! Reads go through a cache; with [`Solo::open_for_writing`] changes are taken too. Operations may
+//! wait for the storage, and others go on meanwhile; of flushes there is one at a time, and who
+//! asks for another one gets [`Error::Busy`].
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+
+use super::bulkfree::{self, Freed};
+use super::change::{self, Pressure, WriteHost};
+use super::commit::{self, Flusher};
+use super::open::{load_freemap, open_for_writing, open_tree};
+use super::pfs::PfsChange;
+use super::{Host, read_block, run};
+use crate::dirty::{Budget, Memory};
+use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
+use crate::error::Error;
+use crate::flush::{Piece, Placed};
+use crate::fs::Pfs;
+use crate::scan::Bulkfree;
+use crate::storage::Storage;
+use crate::volume::{OpenOptions, Volume};
+
+/// Memory that changes may take before a flush is made of them, by default.
+const DIRTY_MAX: u64 = 16 << 20;
+
+/// A volume, its cache, and what was changed.
+pub struct Solo<S> {
+    storage: S,
+    volume: Volume,
+    cache: RefCell<BlockCache>,
+    memory: RefCell<Option<Memory>>,
+    flusher: RefCell<Option<Box<Flusher>>>,
+    dirty_max: Cell<u64>,
+    seed: Cell<u64>,
+}
+
+impl<S> fmt::Debug for Solo<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Solo({:?})", self.volume)
+    }
+}
+
+impl<S: Storage> Solo<S> {
+    /// Opens the file system on `storage`, to read it, with a cache of about `cache_bytes`.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub async fn open(storage: S, options: OpenOptions, cache_bytes: usize) -> Result<Self, Error> {
+        let volume = super::open(&storage, options).await?;
+        Ok(Self {
+            storage,
+            volume,
+            cache: RefCell::new(BlockCache::new(cache_bytes)),
+            memory: RefCell::new(None),
+            flusher: RefCell::new(None),
+            dirty_max: Cell::new(DIRTY_MAX),
+            seed: Cell::new(1),
+        })
+    }
+
+    /// As [`Solo::open`], for writing too.
+    ///
+    /// # Errors
+    /// Why it cannot be opened, or not be written.
+    pub async fn open_for_writing(
+        storage: S,
+        options: OpenOptions,
+        cache_bytes: usize,
+    ) -> Result<Self, Error> {
+        let host = Self::open(storage, options, cache_bytes).await?;
+        if host.volume.pieces().iter().any(|piece| !host.storage.is_writable(piece.device)) {
+            return Err(Error::ReadOnly);
+        }
+        let (flusher, memory) = open_for_writing(&host, &host.volume).await?;
+        host.memory.replace(Some(memory));
+        host.flusher.replace(Some(Box::new(flusher)));
+        Ok(host)
+    }
+
+    /// Opens a PFS for writing.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub async fn open_tree(&self, label: &[u8]) -> Result<Pfs, Error> {
+        open_tree(self, label).await
+    }
+
+    /// The devices.
+    pub const fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// The volume as it was opened.
+    pub const fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// Memory that changes may take before a flush is made of them, in bytes.
+    pub fn set_dirty_max(&self, bytes: u64) {
+        self.dirty_max.set(bytes);
+    }
+
+    /// Runs an operation that changes nothing.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub async fn run<O: Operation>(&self, operation: &O) -> Result<O::Output, Error>
+    where
+        O::Output: fmt::Debug,
+    {
+        run(self, operation).await
+    }
+
+    /// Runs an operation that changes something.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub async fn change<C: Change>(&self, change: &C) -> Result<C::Output, Error>
+    where
+        C::Output: fmt::Debug,
+    {
+        change::change(self, change).await
+    }
+
+    /// Commits what was changed, and returns whether anything was. With `always`, a commit is made
+    /// even if nothing was.
+    ///
+    /// # Errors
+    /// What a device said; [`Error::Busy`] while another flush is on its way.
+    pub async fn flush(&self, always: bool) -> Result<bool, Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = commit::flush(self, &mut flusher, always).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Commits a change of the PFSs.
+    ///
+    /// # Errors
+    /// Why it cannot be made; [`Error::Busy`] while a flush is on its way.
+    pub async fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = commit::change_pfs(self, &mut flusher, change).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Begins a scan for what nothing refers to; see [`bulkfree`].
+    ///
+    /// # Errors
+    /// The volume failed; [`Error::Busy`] while a flush is on its way.
+    pub async fn begin_bulkfree(&self) -> Result<Bulkfree, Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = bulkfree::begin(self, &mut flusher).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Runs the scan to its end and frees what it did not find.
+    ///
+    /// # Errors
+    /// What could not be read; [`Error::Busy`] while a flush is on its way.
+    pub async fn finish_bulkfree(&self, mut scan: Bulkfree) -> Result<Freed, Error> {
+        bulkfree::run_scan(self, &mut scan).await;
+        let mut flusher = self.take_flusher()?;
+        let result = bulkfree::finish(self, &mut flusher, scan).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Lets `look` see what is in memory.
+    pub fn with_memory<R>(&self, look: impl FnOnce(Option<&Memory>) -> R) -> R {
+        look(self.memory.borrow().as_ref())
+    }
+
+    /// Lets `look` see the flusher; `None` if there is none, or it is at work.
+    pub fn with_flusher<R>(&self, look: impl FnOnce(Option<&Flusher>) -> R) -> R {
+        look(self.flusher.borrow().as_deref())
+    }
+
+    fn take_flusher(&self) -> Result<Box<Flusher>, Error> {
+        let is_writable = self.memory.borrow().is_some();
+        let none = if is_writable { Error::Busy } else { Error::ReadOnly };
+        self.flusher.borrow_mut().take().ok_or(none)
+    }
+
+    /// More of the freemap, where that is what is missing.
+    async fn load_more(&self) -> Result<(), Error> {
+        let mut flusher = self.take_flusher()?;
+        let loaded = load_freemap(self, flusher.writer_mut().freemap_mut(), u64::MAX).await;
+        let budget = flusher.writer().budget();
+        self.flusher.replace(Some(flusher));
+        self.alter(|memory| memory.set_budget(budget));
+        loaded
+    }
+}
+
+impl<S: Storage> Cache for Solo<S> {
+    fn peek(&self, id: &BlockId) -> Option<Block> {
+        self.cache.borrow().peek(id)
+    }
+}
+
+impl<S: Storage> Host for Solo<S> {
+    async fn fetch(&self, want: &Want) -> Result<Block, Error> {
+        let block = read_block(&self.volume, &self.storage, want).await?;
+        self.cache.borrow_mut().insert(*want.id(), Block::clone(&block));
+        Ok(block)
+    }
+
+    fn look<R>(&self, look: impl FnOnce(Option<&Memory>) -> R) -> R {
+        look(self.memory.borrow().as_ref())
+    }
+
+    fn miss_seed(&self) -> u64 {
+        let seed = self.seed.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        self.seed.set(seed);
+        seed
+    }
+}
+
+impl<S: Storage> WriteHost for Solo<S> {
+    fn alter<R>(&self, alter: impl FnOnce(&mut Memory) -> R) -> R {
+        let mut memory = self.memory.borrow_mut();
+        // Only what was opened for writing gets here; a volume that was not has no room for
+        // anything.
+        alter(
+            memory
+                .get_or_insert_with(|| Memory::new(self.volume.super_root(), Budget::default(), 0)),
+        )
+    }
+
+    async fn admit(&self) -> Result<(), Error> {
+        let dirty = self.look(|memory| memory.map_or(0, Memory::dirty_bytes));
+        if dirty > self.dirty_max.get() && self.flusher.borrow().is_some() {
+            self.flush(false).await?;
+        }
+        Ok(())
+    }
+
+    async fn relieve(&self, pressure: Pressure) -> Result<(), Error> {
+        let Pressure::Space(asked) = pressure;
+        let reuse_delay = self.with_flusher(|flusher| flusher.map_or(0, Flusher::reuse_delay));
+        match asked {
+            0 => {
+                self.flush(false).await?;
+            }
+            1 => {
+                self.load_more().await?;
+                for _ in 0..=reuse_delay {
+                    self.flush(true).await?;
+                }
+            }
+            _ => {
+                let scan = self.begin_bulkfree().await?;
+                self.finish_bulkfree(scan).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, pieces: Vec<Piece>) -> Result<(), Error> {
+        for piece in pieces {
+            let (device, offset) = self.volume.place_of(piece.offset, piece.bytes.len())?;
+            self.storage.write(device, offset, &piece.bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_header(&self, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
+        Ok(self.storage.write(self.volume.root_device(), offset, &bytes).await?)
+    }
+
+    async fn barrier(&self) -> Result<(), Error> {
+        for piece in self.volume.pieces() {
+            self.storage.barrier(piece.device).await?;
+        }
+        Ok(())
+    }
+
+    fn keep(&self, placed: Vec<Placed>) {
+        let mut cache = self.cache.borrow_mut();
+        for Placed { want, block } in placed {
+            cache.insert(*want.id(), block);
+        }
+    }
+}
