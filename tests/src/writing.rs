@@ -6,9 +6,9 @@ use std::ops::Deref;
 use farrier_core::dirty::Memory;
 use farrier_core::drive::bulkfree::Freed;
 use farrier_core::drive::pfs::PfsChange;
-use farrier_core::drive::ready;
+use farrier_core::drive::{Host, ready};
 use farrier_core::drive::solo::Solo;
-use farrier_core::engine::{Change, Operation};
+use farrier_core::engine::{Block, BlockId, Cache, Change, Operation, Want};
 use farrier_core::error::Error;
 use farrier_core::fs::Pfs;
 use farrier_core::media::check::Checks;
@@ -129,5 +129,25 @@ impl<S: Storage> WritingHost<S> {
     /// It is not open for writing.
     pub fn with_memory<R>(&self, look: impl FnOnce(&Memory) -> R) -> R {
         self.solo.with_memory(|memory| look(memory.expect("open for writing")))
+    }
+}
+
+impl<S: Storage> Cache for WritingHost<S> {
+    fn peek(&self, id: &BlockId) -> Option<Block> {
+        self.solo.peek(id)
+    }
+}
+
+impl<S: Storage> Host for WritingHost<S> {
+    fn fetch(&self, want: &Want) -> impl Future<Output = Result<Block, Error>> {
+        self.solo.fetch(want)
+    }
+
+    fn look<R>(&self, look: impl FnOnce(Option<&Memory>) -> R) -> R {
+        self.solo.look(look)
+    }
+
+    fn miss_seed(&self) -> u64 {
+        self.solo.miss_seed()
     }
 }
