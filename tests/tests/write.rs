@@ -2,8 +2,8 @@
 
 use farrier_core::error::Error;
 use farrier_core::fs::{
-    Clash, Create, Extent, GetAttributes, Link, Lookup, New, Pfs, Read, Rename, SetAttributes,
-    Unlink, Victim, Write,
+    Clash, CopyRange, Create, Extent, GetAttributes, Link, Lookup, New, Pfs, Read, Rename,
+    SetAttributes, Unlink, Victim, Write,
 };
 use farrier_core::scan::{CheckOptions, FindingKind};
 use farrier_core::units::{Inum, WallTime};
@@ -184,4 +184,33 @@ fn a_volume_with_one_header_survives_a_torn_one() {
     let mut foreign = after.clone();
     foreign[0x78] += 2;
     assert!(TestHost::over(RamDisk::with(foreign), false, 16 << 20).is_err());
+}
+
+#[test]
+fn a_copy_ends_where_files_end() {
+    let (host, pfs) = fresh(64 << 20);
+    let file = create(&host, pfs, Inum::ROOT, "file", New::File);
+    write(&host, pfs, file, 0, &[1; 200_000]);
+    let copy = |source: Inum, target: Inum, target_offset| {
+        let (source_offset, len) = (0, u64::MAX);
+        let now = NOW;
+        host.change(&CopyRange { pfs, source, source_offset, target, target_offset, len, now })
+    };
+    let other = create(&host, pfs, Inum::ROOT, "other", New::File);
+    let last = i64::MAX as u64;
+    for offset in [u64::MAX, u64::MAX & !0xffff, last, last & !0xffff] {
+        assert_eq!(copy(file, file, offset), Err(Error::FileTooLarge), "{offset:#x}");
+        assert_eq!(copy(file, other, offset), Err(Error::FileTooLarge), "{offset:#x}");
+    }
+    assert_eq!(copy(file, file, 1), Err(Error::InvalidArgument));
+    let empty = CopyRange {
+        pfs,
+        source: other,
+        source_offset: u64::MAX,
+        target: other,
+        target_offset: u64::MAX,
+        len: 1,
+        now: NOW,
+    };
+    assert_eq!(host.change(&empty), Ok(0));
 }

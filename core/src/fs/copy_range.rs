@@ -1,7 +1,7 @@
 //! Copying a range of a file, by sharing its blocks where that can be done.
 
 use super::blocks::{FileBlock, blocks, index_of};
-use super::contents::FileEdit;
+use super::contents::{FileEdit, SIZE_MAX};
 use super::node::Node;
 use super::pfs::Pfs;
 use super::read::{Extent, contents};
@@ -54,11 +54,15 @@ impl Change for CopyRange {
         let mut edit = FileEdit::begin(view, &self.pfs, self.target)?;
         let len = self.len.min(source.inode().size().saturating_sub(self.source_offset));
         let (from, to) = (self.source_offset, self.target_offset);
-        if self.source == self.target && from < to + len && to < from + len {
-            return Err(Error::InvalidArgument.into());
-        }
         if len == 0 {
             return Ok((0, Plan::new(self.pfs.id())));
+        }
+        if to.checked_add(len).is_none_or(|end| end > SIZE_MAX) {
+            return Err(Error::FileTooLarge.into());
+        }
+        // neither sum leaves the largest file
+        if self.source == self.target && from < to + len && to < from + len {
+            return Err(Error::InvalidArgument.into());
         }
         let is_aligned = from % FILE_BLOCK_LEN == 0 && to % FILE_BLOCK_LEN == 0;
         let whole = len.min(SHARED_MAX) / FILE_BLOCK_LEN * FILE_BLOCK_LEN;
