@@ -2,11 +2,15 @@
 //!
 //! Nothing here knows how the core works inside: what is compared is what a user would see.
 
+pub mod against;
 pub mod checking;
 pub mod fuzzing;
 pub mod host;
 pub mod images;
 pub mod manifest;
+pub mod model;
+pub mod ops;
 pub mod ram;
+pub mod session;
 pub mod walk;
 pub mod writing;

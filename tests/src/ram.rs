@@ -1,6 +1,10 @@
 //! A device in memory that remembers what was written to it, and in which order.
+//!
+//! Only what is not zero takes memory, so it may be as large as a test needs; a copy shares what
+//! neither changes.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use farrier_core::error::{DeviceFault, FaultCause};
@@ -27,9 +31,18 @@ pub struct RamDisk {
     inner: Rc<RefCell<Inner>>,
 }
 
+/// Grain in which memory is taken.
+const PAGE: u64 = 16 << 10;
+
+#[derive(Clone, Debug, Default)]
+struct Pages {
+    len: u64,
+    pages: BTreeMap<u64, Rc<Vec<u8>>>,
+}
+
 #[derive(Debug)]
 struct Inner {
-    bytes: Vec<u8>,
+    bytes: Pages,
     events: Option<Vec<Event>>,
     /// Writes and barriers left until the device fails.
     fails_after: Option<u64>,
@@ -38,18 +51,50 @@ struct Inner {
 impl RamDisk {
     /// A device of `len` zeros.
     pub fn new(len: usize) -> Self {
-        Self::with(vec![0; len])
+        Self::over(Pages { len: len as u64, pages: BTreeMap::new() })
     }
 
     /// A device with these contents.
     pub fn with(bytes: Vec<u8>) -> Self {
+        let mut pages = Pages { len: bytes.len() as u64, pages: BTreeMap::new() };
+        for (number, page) in bytes.chunks(index(PAGE)).enumerate() {
+            if page.iter().any(|byte| *byte != 0) {
+                pages.write(number as u64 * PAGE, page);
+            }
+        }
+        Self::over(pages)
+    }
+
+    fn over(bytes: Pages) -> Self {
         let inner = Inner { bytes, events: None, fails_after: None };
         Self { inner: Rc::new(RefCell::new(inner)) }
     }
 
+    /// Another device with the same contents: what happens to one does not happen to the other.
+    pub fn fork(&self) -> Self {
+        Self::over(self.inner.borrow().bytes.clone())
+    }
+
     /// Its contents.
     pub fn bytes(&self) -> Vec<u8> {
-        self.inner.borrow().bytes.clone()
+        let pages = &self.inner.borrow().bytes;
+        pages.read(0, index(pages.len))
+    }
+
+    /// Its pages that hold something, with their offsets.
+    pub fn pages(&self) -> Vec<(u64, Rc<Vec<u8>>)> {
+        let pages = &self.inner.borrow().bytes.pages;
+        pages.iter().map(|(number, page)| (number * PAGE, Rc::clone(page))).collect()
+    }
+
+    /// Writes behind everybody's back: no event, no failure.
+    ///
+    /// # Panics
+    /// Behind the end.
+    pub fn patch(&self, offset: u64, bytes: &[u8]) {
+        let pages = &mut self.inner.borrow_mut().bytes;
+        assert!(offset + bytes.len() as u64 <= pages.len, "a patch within the device");
+        pages.write(offset, bytes);
     }
 
     /// Remembers what happens from now on.
@@ -73,6 +118,38 @@ impl RamDisk {
     }
 }
 
+impl Pages {
+    fn read(&self, offset: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let end = offset + len as u64;
+        for (number, page) in self.pages.range(offset / PAGE..end.div_ceil(PAGE)) {
+            let start = number * PAGE;
+            let (from, to) = (start.max(offset), (start + PAGE).min(end));
+            bytes[index(from - offset)..index(to - offset)]
+                .copy_from_slice(&page[index(from - start)..index(to - start)]);
+        }
+        bytes
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let end = offset + bytes.len() as u64;
+        let mut at = offset;
+        while at < end {
+            let start = at / PAGE * PAGE;
+            let to = (start + PAGE).min(end);
+            let page = self.pages.entry(at / PAGE);
+            let page = page.or_insert_with(|| Rc::new(vec![0; index(PAGE)]));
+            Rc::make_mut(page)[index(at - start)..index(to - start)]
+                .copy_from_slice(&bytes[index(at - offset)..index(to - offset)]);
+            at = to;
+        }
+    }
+}
+
+fn index(at: u64) -> usize {
+    usize::try_from(at).expect("within memory")
+}
+
 impl Inner {
     fn is_failing(&mut self) -> bool {
         match &mut self.fails_after {
@@ -92,7 +169,7 @@ impl Storage for RamDisk {
     }
 
     fn size(&self, _: DeviceIndex) -> u64 {
-        self.inner.borrow().bytes.len() as u64
+        self.inner.borrow().bytes.len
     }
 
     fn is_writable(&self, _: DeviceIndex) -> bool {
@@ -105,9 +182,11 @@ impl Storage for RamDisk {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, DeviceFault> {
-        let at = usize::try_from(offset).unwrap();
-        let fault = || DeviceFault::read(device, offset, len, FaultCause::OutOfRange);
-        self.inner.borrow().bytes.get(at..at + len).map(<[u8]>::to_vec).ok_or_else(fault)
+        let inner = self.inner.borrow();
+        if offset.checked_add(len as u64).is_none_or(|end| end > inner.bytes.len) {
+            return Err(DeviceFault::read(device, offset, len, FaultCause::OutOfRange));
+        }
+        Ok(inner.bytes.read(offset, len))
     }
 
     async fn write(
@@ -121,9 +200,10 @@ impl Storage for RamDisk {
         if inner.is_failing() {
             return Err(fault(FaultCause::Medium(5)));
         }
-        let at = usize::try_from(offset).unwrap();
-        let place = inner.bytes.get_mut(at..at + bytes.len());
-        place.ok_or_else(|| fault(FaultCause::OutOfRange))?.copy_from_slice(bytes);
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > inner.bytes.len) {
+            return Err(fault(FaultCause::OutOfRange));
+        }
+        inner.bytes.write(offset, bytes);
         if let Some(events) = &mut inner.events {
             events.push(Event::Write { offset, bytes: bytes.to_vec() });
         }
