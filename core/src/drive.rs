@@ -7,6 +7,7 @@ pub mod bulkfree;
 pub mod change;
 pub mod commit;
 mod format;
+pub mod grow;
 pub mod open;
 pub mod pfs;
 pub mod solo;

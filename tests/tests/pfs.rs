@@ -1,6 +1,7 @@
 //! PFSs come, go and are copied; what nothing refers to is freed.
 
 use farrier_core::drive::pfs::{Birth, PfsChange};
+use farrier_core::drive::ready;
 use farrier_core::error::Error;
 use farrier_core::fs::{Create, ListPfs, Lookup, New, Pfs, Unlink, Victim, Write};
 use farrier_core::scan::{CheckOptions, FindingKind};
@@ -192,4 +193,32 @@ fn a_scan_frees_what_snapshots_held_and_nothing_that_came_meanwhile() {
     assert_eq!(unreferenced(&host), 0);
     let name = b"meanwhile 5".to_vec();
     assert!(host.run(&Lookup { pfs, directory: Inum::ROOT, name }).is_ok());
+}
+
+#[test]
+fn a_volume_grows_with_its_device() {
+    let (host, pfs) = fresh();
+    file(&host, pfs, "before", &noise(500_000));
+    host.flush().unwrap();
+    let before = host.volume().space();
+    let mut bytes = host.storage().bytes();
+    drop(host);
+    bytes.resize((200 << 20) + 12345, 0);
+    let host = WritingHost::open(RamDisk::with(bytes), 16 << 20).unwrap();
+    let grown = ready(host.grow()).unwrap();
+    assert_eq!((grown.from, grown.to), (64 << 20, 200 << 20));
+    assert_eq!(grown.freed, 136 << 20);
+    let disk = host.storage().clone();
+    drop(host);
+    let host = WritingHost::open(disk, 16 << 20).unwrap();
+    let after = host.volume().space();
+    assert_eq!(after.size_bytes - before.size_bytes, 136 << 20);
+    assert_eq!(ready(host.grow()).unwrap().freed, 0);
+    let pfs = host.open_pfs("DATA").unwrap();
+    for number in 0..30 {
+        file(&host, pfs, &format!("new {number}"), &noise(4_000_000));
+        host.flush().unwrap();
+    }
+    unreferenced(&host);
+    assert_eq!(names(&host, "DATA").len(), 32);
 }

@@ -12,6 +12,7 @@ use core::fmt;
 use super::bulkfree::{self, Freed};
 use super::change::{self, Pressure, WriteHost};
 use super::commit::{self, Flusher};
+use super::grow::{Grown, grow};
 use super::open::{load_freemap, open_for_writing, open_tree};
 use super::pfs::PfsChange;
 use super::{Host, read_block, run};
@@ -168,6 +169,19 @@ impl<S: Storage> Solo<S> {
         bulkfree::run_scan(self, &mut scan).await;
         let mut flusher = self.take_flusher()?;
         let result = bulkfree::finish(self, &mut flusher, scan).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Makes a file system of one volume as large as its device; see [`grow`](super::grow). It has
+    /// to be opened anew then.
+    ///
+    /// # Errors
+    /// Why it cannot grow; [`Error::Busy`] while a flush is on its way.
+    pub async fn grow(&self) -> Result<Grown, Error> {
+        let size = self.storage.size(self.volume.root_device());
+        let mut flusher = self.take_flusher()?;
+        let result = grow(self, &mut flusher, size).await;
         self.flusher.replace(Some(flusher));
         result
     }
