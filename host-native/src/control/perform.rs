@@ -1,0 +1,242 @@
+//! Doing what was asked, on any volume that can be written.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use farrier_core::drive::bulkfree::Freed;
+use farrier_core::drive::pfs::{Birth, PfsChange};
+use farrier_core::drive::ready;
+use farrier_core::drive::solo::Solo;
+use farrier_core::error::Error;
+use farrier_core::fs::pfs::PfsList;
+use farrier_core::fs::{Attributes, LastLink, ListPfs, Pfs, Resolve, SetAttributes};
+use farrier_core::media::check::Checks;
+use farrier_core::units::{Uuid, WallTime};
+use farrier_core::volume::{OpenOptions, Space};
+
+use super::{Reply, Request};
+use crate::device::Devices;
+use crate::image::choose;
+
+/// A volume that is open for writing, as far as requests need it.
+pub trait Actions {
+    /// The PFS that requests are about.
+    fn pfs(&self) -> Pfs;
+
+    /// Its label.
+    fn label(&self) -> Vec<u8>;
+
+    /// Commits what was changed.
+    ///
+    /// # Errors
+    /// The volume failed.
+    fn sync(&self) -> Result<(), Error>;
+
+    /// Size and free space.
+    fn space(&self) -> Space;
+
+    /// Commits a change of the PFSs.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    fn change_pfs(&self, change: &PfsChange) -> Result<(), Error>;
+
+    /// Frees what nothing refers to.
+    ///
+    /// # Errors
+    /// What could not be read, or the volume failed.
+    fn bulkfree(&self) -> Result<Freed, Error>;
+
+    /// What a path leads to.
+    ///
+    /// # Errors
+    /// It leads nowhere, or it cannot be told.
+    fn resolve(&self, path: &[u8]) -> Result<Attributes, Error>;
+
+    /// Changes attributes.
+    ///
+    /// # Errors
+    /// Why they cannot be changed.
+    fn set_attributes(&self, change: &SetAttributes) -> Result<(), Error>;
+}
+
+/// Does what is asked.
+pub fn perform(volume: &impl Actions, request: &Request) -> Reply {
+    let done = |result: Result<(), Error>| result.map(|()| Reply::Done);
+    let outcome = match request {
+        Request::Sync => done(volume.sync()),
+        Request::Space => {
+            let Space { size_bytes, free_bytes } = volume.space();
+            Ok(Reply::Space { size_bytes, free_bytes })
+        }
+        Request::Snapshot { label } => birth().and_then(|birth| {
+            let (of, label) = (volume.pfs().id(), label.clone());
+            done(volume.change_pfs(&PfsChange::Snapshot { of, label, birth }))
+        }),
+        Request::CreatePfs { label } => birth().and_then(|birth| {
+            let label = label.clone();
+            done(volume.change_pfs(&PfsChange::Create { label, birth }))
+        }),
+        Request::DeletePfs { label } => {
+            done(volume.change_pfs(&PfsChange::Delete { label: label.clone() }))
+        }
+        Request::RenamePfs { label, new_label } => {
+            let (label, new_label) = (label.clone(), new_label.clone());
+            done(volume.change_pfs(&PfsChange::Rename { label, new_label }))
+        }
+        Request::Bulkfree => volume.bulkfree().map(|freed| {
+            let Freed { bytes, corrupt_bytes, blocks } = freed;
+            Reply::Freed { bytes, corrupt_bytes, blocks }
+        }),
+        Request::Set { path, compression, check } => done(set(volume, path, *compression, *check)),
+    };
+    outcome.unwrap_or_else(|error| Reply::Failed { text: explain(request, &error) })
+}
+
+fn set(
+    volume: &impl Actions,
+    path: &[u8],
+    compression_request: Option<u8>,
+    check_request: Option<u8>,
+) -> Result<(), Error> {
+    let found = volume.resolve(path)?;
+    let mut change = SetAttributes::new(volume.pfs(), found.inum, now());
+    change.compression_request = compression_request;
+    change.check_request = check_request;
+    volume.set_attributes(&change)?;
+    volume.sync()
+}
+
+/// What a person is told about a request that failed.
+fn explain(request: &Request, error: &Error) -> String {
+    let named = |label: &[u8]| label.escape_ascii().to_string();
+    match (request, error) {
+        (
+            Request::Snapshot { label }
+            | Request::CreatePfs { label }
+            | Request::RenamePfs { new_label: label, .. },
+            Error::Exists,
+        ) => format!("a PFS labelled {} exists already; choose another name", named(label)),
+        (_, Error::NameTooLong) => "a label has 255 bytes at most; choose a shorter one".to_owned(),
+        (
+            Request::Snapshot { .. } | Request::CreatePfs { .. } | Request::RenamePfs { .. },
+            Error::InvalidArgument,
+        ) => "a label is not empty and has no `/` and no NUL in it; choose another one".to_owned(),
+        (Request::DeletePfs { label } | Request::RenamePfs { label, .. }, Error::NoPfs) => {
+            format!("no PFS labelled {}; `farrier pfs` lists those there are", named(label))
+        }
+        (Request::DeletePfs { label } | Request::RenamePfs { label, .. }, Error::Busy) => {
+            format!("the PFS {} is mounted; unmount it first", named(label))
+        }
+        (Request::Set { path, .. }, error) => format!("{}: {error}", named(path)),
+        (Request::Bulkfree, Error::Damaged(damage)) => format!(
+            "nothing was freed, for not everything can be read: {damage}; `farrier check` tells \
+             what else is damaged"
+        ),
+        (_, error) => error.to_string(),
+    }
+}
+
+/// Now, as the media counts time.
+pub(crate) fn now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn birth() -> Result<Birth, Error> {
+    let [cluster_id, pfs_id] = [random_uuid(), random_uuid()];
+    match (cluster_id, pfs_id) {
+        (Ok(cluster_id), Ok(pfs_id)) => Ok(Birth { cluster_id, pfs_id, now: now() }),
+        _ => Err(Error::NotSupported),
+    }
+}
+
+/// A random UUID (version 4), in media order.
+fn random_uuid() -> io::Result<Uuid> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    // the first three groups are little-endian on media
+    bytes[7] = bytes[7] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Ok(Uuid(bytes))
+}
+
+/// A volume that is not mounted, opened for one request.
+#[derive(Debug)]
+pub struct Offline {
+    solo: Solo<Devices>,
+    pfs: Pfs,
+    label: Vec<u8>,
+}
+
+impl Offline {
+    /// Opens the PFS `label` of `devices` for writing; without a label, the one that goes without
+    /// saying.
+    ///
+    /// # Errors
+    /// A sentence: what, where, and what to do.
+    pub fn open(devices: &[PathBuf], label: Option<&[u8]>) -> Result<Self, String> {
+        let path = devices.first().cloned().unwrap_or_default();
+        let path = path.display();
+        let opened = Devices::open_writable(devices).map_err(|fault| fault.to_string())?;
+        let checks = Checks::with_crc32c(crc32c::crc32c);
+        let options = OpenOptions { checks, ..OpenOptions::default() };
+        let told = |error: Error| format!("{path}: {error}");
+        let solo = ready(Solo::open_for_writing(opened, options, CACHE_BYTES)).map_err(told)?;
+        let super_root = solo.volume().super_root();
+        let list: PfsList = ready(solo.run(&ListPfs { super_root })).map_err(told)?;
+        let Some(info) = choose(&list.entries, label) else {
+            return Err(format!("{path}: no such PFS; `farrier pfs {path}` lists those there are"));
+        };
+        let label = info.label.clone();
+        let pfs = ready(solo.open_tree(&label)).map_err(told)?;
+        Ok(Self { solo, pfs, label })
+    }
+
+    /// The volume.
+    #[must_use]
+    pub const fn solo(&self) -> &Solo<Devices> {
+        &self.solo
+    }
+}
+
+/// Memory for blocks while one request is done.
+const CACHE_BYTES: usize = 64 << 20;
+
+impl Actions for Offline {
+    fn pfs(&self) -> Pfs {
+        self.pfs
+    }
+
+    fn label(&self) -> Vec<u8> {
+        self.label.clone()
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        ready(self.solo.flush(false)).map(|_| ())
+    }
+
+    fn space(&self) -> Space {
+        self.solo.volume().space()
+    }
+
+    fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
+        ready(self.solo.change_pfs(change))
+    }
+
+    fn bulkfree(&self) -> Result<Freed, Error> {
+        let scan = ready(self.solo.begin_bulkfree())?;
+        ready(self.solo.finish_bulkfree(scan))
+    }
+
+    fn resolve(&self, path: &[u8]) -> Result<Attributes, Error> {
+        let resolve = Resolve { pfs: self.pfs, path: path.to_vec(), last_link: LastLink::Follow };
+        Ok(ready(self.solo.run(&resolve))?.attributes)
+    }
+
+    fn set_attributes(&self, change: &SetAttributes) -> Result<(), Error> {
+        ready(self.solo.change(change)).map(|_| ())
+    }
+}

@@ -1,0 +1,118 @@
+//! Asking the process that serves a mount, and being asked.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Reply, Request};
+
+/// Longest request: labels and paths are far shorter.
+const REQUEST_MAX: u64 = 64 << 10;
+/// How long a peer may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a mount cannot be asked.
+#[derive(Debug)]
+pub enum AskError {
+    /// No farrier serves that directory.
+    NotServed(PathBuf),
+    /// Something broke on the way.
+    Broken(PathBuf, io::Error),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotServed(path) => write!(
+                f,
+                "{}: no volume that farrier mounted read-write; name the mount point, or the \
+                 device of a volume that is not mounted",
+                path.display()
+            ),
+            Self::Broken(path, error) => {
+                write!(f, "{}: the mount does not answer ({error}); try again", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+/// Asks the mount that `directory` lies in.
+///
+/// # Errors
+/// Nobody answers.
+pub fn ask(directory: &Path, request: &Request) -> Result<Reply, AskError> {
+    let broken = |error| AskError::Broken(directory.to_owned(), error);
+    let device = std::fs::metadata(directory).map_err(broken)?.dev();
+    let address = address(device).map_err(broken)?;
+    let mut stream = UnixStream::connect_addr(&address)
+        .map_err(|_| AskError::NotServed(directory.to_owned()))?;
+    let mut line = serde_json::to_vec(request).map_err(|error| broken(error.into()))?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(broken)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(broken)?;
+    serde_json::from_str(&answer).map_err(|error| broken(error.into()))
+}
+
+/// The end of a mount that is asked.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+}
+
+impl Server {
+    /// Listens for requests about the mount at `directory`, which has to be served already.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen(directory: &Path) -> io::Result<Self> {
+        let device = std::fs::metadata(directory)?.dev();
+        Ok(Self { listener: UnixListener::bind_addr(&address(device)?)? })
+    }
+
+    /// Answers one request after the other, as long as the process lives.
+    pub fn serve(self, answer: impl Fn(&Request) -> Reply) {
+        for stream in self.listener.incoming() {
+            // a peer that breaks off is no concern of the mount
+            if let Ok(stream) = stream {
+                let _ = serve_one(stream, &answer);
+            }
+        }
+    }
+}
+
+fn serve_one(stream: UnixStream, answer: &impl Fn(&Request) -> Reply) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let reply = if may_ask(&stream) {
+        let mut line = String::new();
+        BufReader::new((&stream).take(REQUEST_MAX)).read_line(&mut line)?;
+        match serde_json::from_str(&line) {
+            Ok(request) => answer(&request),
+            Err(error) => Reply::Failed { text: format!("not a request that is known: {error}") },
+        }
+    } else {
+        let text = "not permitted; only the user who mounted the volume and root may ask this";
+        Reply::Failed { text: text.to_owned() }
+    };
+    let mut line = serde_json::to_vec(&reply)?;
+    line.push(b'\n');
+    (&stream).write_all(&line)
+}
+
+/// Root, and the user that the process runs as.
+fn may_ask(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid();
+    rustix::net::sockopt::socket_peercred(stream)
+        .is_ok_and(|peer| peer.uid.is_root() || peer.uid == own)
+}
+
+/// Numbers of mounted devices are unique while they are mounted.
+fn address(device: u64) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("farrier-mount-{device:x}"))
+}
