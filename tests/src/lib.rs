@@ -12,5 +12,6 @@ pub mod model;
 pub mod ops;
 pub mod ram;
 pub mod session;
+pub mod script;
 pub mod walk;
 pub mod writing;
