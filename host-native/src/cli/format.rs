@@ -3,7 +3,7 @@
 //! Nothing is lost silently: what a device holds is looked at first, and a device in use is refused
 //! whatever the options say. Nobody is asked; a script gets the same refusals as a person.
 
-mod options;
+pub(super) mod options;
 mod report;
 
 use std::ffi::OsString;

@@ -1,21 +1,27 @@
 //! The command line: arguments, one command per file, and how failures end.
 
+mod bulkfree;
 mod cat;
 mod check;
 mod copy_out;
+mod df;
 mod failure;
 mod format;
 mod freemap;
 mod generate;
+mod grow;
 mod info;
 mod ls;
 mod mount;
 mod names;
 mod pfs;
 mod progress;
+mod set;
 mod show;
+mod snapshot;
 mod source;
 mod stat;
+mod target;
 mod tree;
 mod umount;
 
@@ -50,6 +56,11 @@ enum Command {
     Freemap(freemap::Freemap),
     Mount(mount::Mount),
     Umount(umount::Umount),
+    Snapshot(snapshot::Snapshot),
+    Set(set::Set),
+    Df(df::Df),
+    Bulkfree(bulkfree::Bulkfree),
+    Grow(grow::Grow),
     Completions(generate::Completions),
     Man(generate::Man),
 }
@@ -74,6 +85,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Freemap(command) => command.run(),
         Command::Mount(command) => command.run(),
         Command::Umount(command) => command.run(),
+        Command::Snapshot(command) => command.run(),
+        Command::Set(command) => command.run(),
+        Command::Df(command) => command.run(),
+        Command::Bulkfree(command) => command.run(),
+        Command::Grow(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };

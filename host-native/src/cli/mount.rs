@@ -12,8 +12,10 @@ use std::process::{Command, Stdio};
 use clap::Args;
 use farrier::fuse::unmount::{UnmountError, unmount};
 use farrier::fuse::{MountOptions, Mounted};
-use farrier::image::Image;
+use farrier::device::OpenCause;
+use farrier::image::{Image, OpenError};
 use farrier::source::Source;
+use farrier::tree::Tree;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -22,11 +24,14 @@ use super::failure::{Failure, Outcome, tell};
 /// What the process that stays says when the mount answers.
 const READY: &str = "mounted";
 
-/// Mount a PFS, read-only.
+/// Mount a PFS.
 ///
 /// Returns when the mount answers; a process stays behind and serves it until it is unmounted with
-/// `farrier umount DIR`, or gets SIGINT, SIGTERM or SIGHUP. While it is mounted, it holds a shared
-/// lock (flock) on its devices.
+/// `farrier umount DIR`, or gets SIGINT, SIGTERM or SIGHUP. What was changed is on media when that
+/// process has ended, which `farrier umount` waits for, or when fsync(2) said so; everything else
+/// some seconds later. While a volume is mounted its devices are locked (flock): for others to
+/// read, where it is mounted read-only, and for nobody else otherwise. Snapshots are mounted
+/// read-only.
 #[derive(Debug, Args)]
 #[command(after_long_help = OPTIONS_HELP, override_usage = USAGE)]
 pub(crate) struct Mount {
@@ -37,6 +42,10 @@ pub(crate) struct Mount {
     /// Options, separated by commas; see below (--help).
     #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
     options: Vec<String>,
+
+    /// Let nothing be changed; as -o ro.
+    #[arg(short, long)]
+    read_only: bool,
 
     /// Stay in the foreground.
     #[arg(short, long)]
@@ -51,14 +60,17 @@ const USAGE: &str = "farrier mount [OPTIONS] DEVICE[@LABEL]... DIR";
 
 const OPTIONS_HELP: &str = "\
 Options for -o:
-  ro                     read-only; the default, and all there is so far
+  ro, rw                 let nothing be changed, or let it (default)
   allow_other            let everybody use the mount (default for root; others need
                          user_allow_other in /etc/fuse.conf); noallow_other undoes it
   default_permissions    let the kernel check modes and owners (default);
                          nodefault_permissions undoes it
   uid=N, gid=N           show this owner for every file
   cache=SIZE             memory for blocks, such as 64M or 1G (default 256M)
-  threads=N              threads that answer the kernel (default: one for each processor, 2 to 8)
+  dirty=SIZE             memory for what was changed and is not on media yet (default: an eighth
+                         of all memory, 256M at most); who changes more waits
+  commit=SECONDS         how long a change stays in memory at most (default 5)
+  threads=N              threads that answer the kernel (default: one for each processor, 4 to 8)
   header=N               use header copy N (0 to 3) instead of the newest one
   allow_truncated        mount a device that is shorter than its volume; what lies behind its end
                          cannot be read
@@ -75,6 +87,7 @@ impl Mount {
         for list in &self.options {
             options.parse(list).map_err(Failure::new)?;
         }
+        options.read_only |= self.read_only;
         if self.foreground || self.report_ready {
             self.serve(sources, directory, &options)
         } else {
@@ -91,14 +104,7 @@ impl Mount {
 
     fn serve(&self, sources: &[OsString], directory: &Path, options: &MountOptions) -> Outcome {
         let source = Source::parse(sources).map_err(Failure::new)?;
-        let image = Image::open(&source.devices, &options.image_options())?;
-        if let Err(path) = image.blocks().devices().lock_shared() {
-            tell(&format!(
-                "{}: in use by a program that locked it; what is read may change under way",
-                path.display()
-            ));
-        }
-        let tree = image.tree(source.label.as_deref())?;
+        let tree = open(&source, options)?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::new)?;
         let mounted = Mounted::start(tree, directory, options, tell).map_err(Failure::new)?;
         let place = mounted.directory().to_owned();
@@ -110,6 +116,46 @@ impl Mount {
         }
         mounted.wait().map_err(Failure::new)
     }
+}
+
+/// The tree to mount: to be changed, if that can be.
+fn open(source: &Source, options: &MountOptions) -> Result<Tree, Failure> {
+    if options.read_only || options.allow_truncated || options.header_slot.is_some() {
+        return open_read_only(source, options);
+    }
+    let image_options = options.image_options();
+    let opened = Image::open_writable(&source.devices, &image_options, options.writing);
+    let image = match opened {
+        Ok(image) => image,
+        Err(error @ OpenError::ReadOnly(..)) => {
+            tell(&format!("{error}; mounted read-only"));
+            return open_read_only(source, options);
+        }
+        Err(OpenError::Device(fault)) if matches!(fault.cause, OpenCause::NotWritable(_)) => {
+            return Err(Failure::new(format!("{fault}; or mount it read-only, with -o ro")));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    image.blocks().tell_to(tell);
+    let tree = image.tree(source.label.as_deref())?;
+    if tree.is_writable() {
+        return Ok(tree);
+    }
+    let label = tree.label().escape_ascii().to_string();
+    drop((tree, image));
+    tell(&format!("{label}: is a snapshot; mounted read-only"));
+    open_read_only(source, options)
+}
+
+fn open_read_only(source: &Source, options: &MountOptions) -> Result<Tree, Failure> {
+    let image = Image::open(&source.devices, &options.image_options())?;
+    image.blocks().devices().lock_shared().map_err(|path| {
+        Failure::new(format!(
+            "{}: in use by another program that has it mounted or open for writing; end that first",
+            path.display()
+        ))
+    })?;
+    Ok(image.tree(source.label.as_deref())?)
 }
 
 /// The first signal unmounts; where the mount is in use, it is detached and served until its last

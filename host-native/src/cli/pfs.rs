@@ -1,8 +1,10 @@
 //! `farrier pfs`.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use farrier::control::Request;
 use farrier_core::fs::PfsInfo;
 use farrier_core::media::inode::PfsKind;
 use farrier_core::text;
@@ -11,16 +13,73 @@ use serde::Serialize;
 use super::failure::{Failure, Outcome, tell};
 use super::names::{JsonName, escaped};
 use super::source::DeviceArguments;
+use super::target::{self, Target};
 
-/// List the PFSs, snapshots among them.
+/// List the PFSs, snapshots among them; or make, remove and rename them.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(override_usage = USAGE)]
 pub(crate) struct PfsCommand {
+    #[command(subcommand)]
+    action: Option<Action>,
+
     #[command(flatten)]
-    devices: DeviceArguments,
+    devices: Option<DeviceArguments>,
 
     /// Write one JSON document.
     #[arg(long)]
     json: bool,
+}
+
+const USAGE: &str = "farrier pfs [OPTIONS] DEVICE...
+       farrier pfs create DIR-or-DEVICE LABEL
+       farrier pfs delete DIR-or-DEVICE LABEL
+       farrier pfs rename DIR-or-DEVICE LABEL NEW-LABEL";
+
+/// A change of the PFSs.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make an empty PFS.
+    Create {
+        #[command(flatten)]
+        target: Target,
+        /// Its label.
+        label: OsString,
+    },
+    /// Remove a PFS, and everything in it, for good. Its space is free after a bulk scan.
+    Delete {
+        #[command(flatten)]
+        target: Target,
+        /// Its label.
+        label: OsString,
+    },
+    /// Give a PFS another label.
+    Rename {
+        #[command(flatten)]
+        target: Target,
+        /// The label so far.
+        label: OsString,
+        /// The label from now on.
+        new_label: OsString,
+    },
+}
+
+impl Action {
+    fn run(&self) -> Outcome {
+        let (target, request) = match self {
+            Self::Create { target, label } => {
+                (target, Request::CreatePfs { label: target::label(label) })
+            }
+            Self::Delete { target, label } => {
+                (target, Request::DeletePfs { label: target::label(label) })
+            }
+            Self::Rename { target, label, new_label } => {
+                let (label, new_label) = (target::label(label), target::label(new_label));
+                (target, Request::RenamePfs { label, new_label })
+            }
+        };
+        target.ask(&request).map(|_| ())
+    }
 }
 
 #[derive(Serialize)]
@@ -46,7 +105,12 @@ struct Row {
 
 impl PfsCommand {
     pub(crate) fn run(&self) -> Outcome {
-        let image = self.devices.open()?;
+        let devices = match (&self.action, &self.devices) {
+            (Some(action), _) => return action.run(),
+            (None, Some(devices)) => devices,
+            (None, None) => return Err(Failure::new("name a device")),
+        };
+        let image = devices.open()?;
         let list = image.list_pfs()?;
         let broken: Vec<_> =
             list.broken.iter().map(|error| image.blocks().explain(error)).collect();

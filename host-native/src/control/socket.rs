@@ -78,11 +78,9 @@ impl Server {
 
     /// Answers one request after the other, as long as the process lives.
     pub fn serve(self, answer: impl Fn(&Request) -> Reply) {
-        for stream in self.listener.incoming() {
-            // a peer that breaks off is no concern of the mount
-            if let Ok(stream) = stream {
-                let _ = serve_one(stream, &answer);
-            }
+        // a peer that breaks off is no concern of the mount
+        for stream in self.listener.incoming().flatten() {
+            let _ = serve_one(stream, &answer);
         }
     }
 }

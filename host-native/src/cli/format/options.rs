@@ -28,7 +28,7 @@ pub(super) fn version(value: &str) -> Result<Version, String> {
 }
 
 /// Compression as an inode asks for it.
-pub(super) fn compression(value: &str) -> Result<u8, String> {
+pub(crate) fn compression(value: &str) -> Result<u8, String> {
     Ok(match value {
         "none" => 0,
         "autozero" => 1,
@@ -41,7 +41,7 @@ pub(super) fn compression(value: &str) -> Result<u8, String> {
     })
 }
 
-pub(super) fn check(value: &str) -> Result<CheckMethod, String> {
+pub(crate) fn check(value: &str) -> Result<CheckMethod, String> {
     (0..=4)
         .filter_map(CheckMethod::from_code)
         .find(|method| method.name() == value)

@@ -1,0 +1,47 @@
+//! `farrier grow`.
+
+use clap::Args;
+use farrier_core::drive::ready;
+use farrier_core::error::Error;
+
+use super::failure::{Failure, Outcome};
+use super::target::Target;
+
+/// Let a volume take in what its file or partition grew by.
+///
+/// The volume must not be mounted. Only a file system of one volume can grow.
+#[derive(Debug, Args)]
+pub(crate) struct Grow {
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Grow {
+    pub(crate) fn run(&self) -> Outcome {
+        let name = self.target.name();
+        if self.target.directory().is_some() {
+            return Err(Failure::new(format!("{name}: a mounted volume cannot grow; unmount it")));
+        }
+        let volume = self.target.open()?;
+        let grown = ready(volume.solo().grow()).map_err(|error| {
+            Failure::new(match error {
+                Error::NotSupported => {
+                    format!("{name}: only a file system of one whole volume can grow")
+                }
+                Error::InvalidArgument => {
+                    format!("{name}: the device is smaller than the volume; give it back its size")
+                }
+                error => format!("{name}: {error}"),
+            })
+        })?;
+        if grown.from == grown.to {
+            println!("{name}: {} bytes, as large as its device already", grown.to);
+        } else {
+            println!(
+                "{name}: from {} to {} bytes, {} more to use",
+                grown.from, grown.to, grown.freed
+            );
+        }
+        Ok(())
+    }
+}
