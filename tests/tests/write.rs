@@ -9,7 +9,7 @@ use farrier_core::scan::{CheckOptions, FindingKind};
 use farrier_core::units::{Inum, WallTime};
 use farrier_tests::checking::check;
 use farrier_tests::host::TestHost;
-use farrier_tests::ram::RamDisk;
+use farrier_tests::ram::{Event, RamDisk};
 use farrier_tests::walk::walk;
 use farrier_tests::writing::{WritingHost, format_storage};
 
@@ -213,4 +213,36 @@ fn a_copy_ends_where_files_end() {
         now: NOW,
     };
     assert_eq!(host.change(&empty), Ok(0));
+}
+
+#[test]
+fn a_volume_with_one_header_survives_two_torn_ones() {
+    let (host, pfs) = fresh(64 << 20);
+    create(&host, pfs, Inum::ROOT, "first", New::File);
+    host.flush().unwrap();
+    let (before, torn) = (host.storage().bytes(), host.storage().fork());
+    create(&host, pfs, Inum::ROOT, "second", New::File);
+    host.flush().unwrap();
+    // the blocks and the shadow of the second commit came to the medium, and a part of its header
+    for (offset, page) in host.storage().pages() {
+        torn.patch(offset, &page);
+    }
+    torn.patch(512, &before[512..65536]);
+    let host = WritingHost::open(torn, 1 << 20).unwrap();
+    let pfs = host.open_pfs("DATA").unwrap();
+    let disk = host.storage().fork();
+    host.storage().record();
+    create(&host, pfs, Inum::ROOT, "third", New::File);
+    host.flush().unwrap();
+    // power goes again, before each of its writes, or when the next one is half done
+    for event in host.storage().events() {
+        for part in [0, 1, 2] {
+            if let Event::Write { offset, bytes } = &event {
+                disk.patch(*offset, &bytes[..bytes.len() * part / 2]);
+            }
+            let opened = TestHost::over(disk.fork(), false, 1 << 20).expect("a header is whole");
+            let seen = walk(&opened, "DATA").unwrap();
+            assert!(seen.contains_key(&b"/second"[..]));
+        }
+    }
 }

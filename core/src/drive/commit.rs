@@ -249,6 +249,10 @@ async fn finish<H: WriteHost>(
         bytes: crate::flush::Bytes::Owned(bytes),
     });
     host.write(blocks.collect()).await?;
+    if let Some(bytes) = header.take_torn() {
+        host.write_header(0, bytes).await?;
+        host.barrier().await?;
+    }
     let roots = Roots { super_root, freemap: &sealed.root, free_bytes, tid };
     let (offset, bytes) = header.next(roots, &checks);
     if header.is_single() {

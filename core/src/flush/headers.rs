@@ -79,6 +79,16 @@ impl HeaderWriter {
         (self.slot * HEADER_STRIDE, self.raw.as_bytes().to_vec())
     }
 
+    /// The last commit's header, if its shadow had to stand for it: it has to be made to last in
+    /// slot 0 before the shadow is written over, or a second crash leaves neither.
+    pub fn take_torn(&mut self) -> Option<Vec<u8>> {
+        if self.slot != u64::from(header::SHADOW_SLOT) {
+            return None;
+        }
+        self.slot = 0;
+        Some(self.raw.as_bytes().to_vec())
+    }
+
     /// Whether the volume has room for one header only: a torn write then leaves none.
     #[must_use]
     pub fn is_single(&self) -> bool {
