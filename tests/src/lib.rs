@@ -4,6 +4,7 @@
 
 pub mod against;
 pub mod checking;
+pub mod crash;
 pub mod fuzzing;
 pub mod host;
 pub mod images;
@@ -11,7 +12,7 @@ pub mod manifest;
 pub mod model;
 pub mod ops;
 pub mod ram;
-pub mod session;
 pub mod script;
+pub mod session;
 pub mod walk;
 pub mod writing;

@@ -34,6 +34,8 @@ pub struct Session {
     pub operations: u64,
     /// Operations that found no space.
     pub full: u64,
+    /// Operations that both refused.
+    pub refused: u64,
     cache_bytes: usize,
 }
 
@@ -71,7 +73,26 @@ impl Session {
             None => Model::new(host.run(&GetAttributes { pfs, inum: Inum::ROOT })?),
         };
         let committed = model.clone();
-        Ok(Self { disk, host, pfs, model, committed, operations: 0, full: 0, cache_bytes })
+        Ok(Self {
+            disk,
+            host,
+            pfs,
+            model,
+            committed,
+            operations: 0,
+            full: 0,
+            refused: 0,
+            cache_bytes,
+        })
+    }
+
+    /// The number of the next inode.
+    ///
+    /// # Panics
+    /// Its PFS is not open.
+    #[must_use]
+    pub fn next_inum(&self) -> u64 {
+        self.host.with_memory(|memory| memory.tree(self.pfs.id()).unwrap().next_inum().0)
     }
 
     /// Does `op` to both.
@@ -86,11 +107,11 @@ impl Session {
                 self.committed = self.model.settled();
             }
             Op::Remount => {
-                let (operations, full) = (self.operations, self.full);
+                let (operations, full, refused) = (self.operations, self.full, self.refused);
                 let committed = self.committed.clone();
                 let again = Self::open(self.disk.clone(), self.cache_bytes, Some(committed));
                 *self = again.map_err(|error| format!("opening: {error:?}"))?;
-                (self.operations, self.full) = (operations, full);
+                (self.operations, self.full, self.refused) = (operations, full, refused);
             }
             op => {
                 let commits = self.host.with_memory(|memory| memory.commits());
@@ -102,7 +123,7 @@ impl Session {
                     self.committed = before;
                     self.full += u64::from(changed == Ok(false));
                 }
-                changed?;
+                self.refused += u64::from(!changed?);
             }
         }
         Ok(())
@@ -133,6 +154,8 @@ pub struct Ran {
     pub operations: u64,
     /// Operations that found no space.
     pub full: u64,
+    /// Operations that both refused.
+    pub refused: u64,
     /// Comparisons with what is on media.
     pub compared: u64,
 }
@@ -169,7 +192,12 @@ pub fn run_seed(seed: u64, count: u64, show: bool) -> Result<Ran, String> {
     session.check_memory().and_then(|()| session.check_media()).map_err(end)?;
     session.apply(&Op::Remount).map_err(end)?;
     session.check_memory().map_err(end)?;
-    Ok(Ran { operations: count, full: session.full, compared: compared + 1 })
+    Ok(Ran {
+        operations: count,
+        full: session.full,
+        refused: session.refused,
+        compared: compared + 1,
+    })
 }
 
 /// An operation in a line.

@@ -14,7 +14,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 fn random_operations_do_what_the_model_says() {
     let first = setting("FARRIER_MODEL_SEED", 1);
     let runs = setting("FARRIER_MODEL_RUNS", 40);
-    let (mut operations, mut full, mut compared) = (0, 0, 0);
+    let (mut operations, mut full, mut refused, mut compared) = (0, 0, 0, 0);
     for seed in first..first + runs {
         let count = 20 + Random::new(seed).below(280);
         let count = setting("FARRIER_MODEL_OPS", count);
@@ -24,9 +24,14 @@ fn random_operations_do_what_the_model_says() {
         let ran = run_seed_or_panic(seed, count);
         operations += ran.operations;
         full += ran.full;
+        refused += ran.refused;
         compared += ran.compared;
     }
-    println!("{runs} seeds: {operations} operations, {full} without space, {compared} comparisons");
+    println!(
+        "{runs} seeds: {operations} operations, {refused} refused, {full} without space, \
+         {compared} comparisons"
+    );
+    assert!(refused * 2 < operations, "most operations do something");
 }
 
 #[test]

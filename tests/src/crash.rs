@@ -1,0 +1,245 @@
+//! Crashes: every state that a device may be in when the power goes, by what it was told to do.
+//!
+//! Writes between two barriers reach the medium in any order or not at all, and the last one may
+//! be torn. What a flush acknowledged has to be there; a later flush may be there as a whole once
+//! its header was on the way.
+
+use farrier_core::media::ZONE_RESERVED_LEN;
+use farrier_core::storage::Storage;
+use farrier_core::units::DeviceIndex;
+
+use crate::against::compare_media;
+use crate::model::Model;
+use crate::ops::{Op, Random, Swarm};
+use crate::ram::{Event, RamDisk};
+use crate::session::{LABEL, Session, a_header};
+
+/// Distance of the header slots.
+const HEADER_STRIDE: u64 = 2 << 30;
+/// Length of a header.
+const HEADER_LEN: usize = 65_536;
+/// Smallest piece that a device writes as a whole.
+const SECTOR: usize = 512;
+/// Writes of which all subsets are tried.
+const SUBSETS_MAX: usize = 4;
+
+/// What was done to a device, and what it had to hold when.
+#[derive(Debug)]
+pub struct Story {
+    /// The device as it was before.
+    pub before: RamDisk,
+    /// What happened to it.
+    pub events: Vec<Event>,
+    /// How many events had happened when a flush was acknowledged, and what it left; ascending,
+    /// from the state before on.
+    pub marks: Vec<(usize, Model)>,
+}
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Of epochs with many writes, so many subsets.
+    pub subsets: u64,
+    /// For each write, so many tears.
+    pub tears: u64,
+    /// After one in so many states, writing goes on.
+    pub goes_on: u64,
+    /// After one in so many states, writing goes on and is cut short again.
+    pub again: u64,
+}
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    /// States of the medium.
+    pub states: u64,
+    /// States after which writing went on.
+    pub went_on: u64,
+}
+
+impl Story {
+    /// What happens to `session` while `ops` are done.
+    ///
+    /// # Errors
+    /// The core and the model do not agree.
+    pub fn record(
+        session: &mut Session,
+        ops: impl FnMut(&Model) -> Option<Op>,
+    ) -> Result<Self, String> {
+        let mut ops = ops;
+        let before = session.disk.fork();
+        session.disk.record();
+        let mut marks = vec![(0, session.committed.clone())];
+        while let Some(op) = ops(&session.model) {
+            session.apply(&op)?;
+            let is_commit = session.committed != marks[marks.len() - 1].1;
+            if is_commit || matches!(op, Op::Flush { .. }) {
+                marks.push((session.disk.event_count(), session.committed.clone()));
+            }
+        }
+        Ok(Self { before, events: session.disk.events(), marks })
+    }
+
+    /// Tries every crash.
+    ///
+    /// # Errors
+    /// The first state that is not as it should be.
+    pub fn crash(&self, random: &mut Random, effort: Effort) -> Result<Tried, String> {
+        let mut tried = Tried::default();
+        let disk = self.before.fork();
+        let mut start = 0;
+        while start < self.events.len() {
+            let end = self.events[start..].iter().position(|event| *event == Event::Barrier);
+            let end = end.map_or(self.events.len(), |at| start + at);
+            self.epoch(&disk, start, end, random, effort, &mut tried)?;
+            self.events[start..end].iter().for_each(|event| put(&disk, event, 0, usize::MAX));
+            start = end + 1;
+        }
+        self.state(&disk, start, false, random, effort, &mut tried)?;
+        Ok(tried)
+    }
+
+    /// Crashes before the barrier at `end`, with everything before `start` on the medium.
+    fn epoch(
+        &self,
+        disk: &RamDisk,
+        start: usize,
+        end: usize,
+        random: &mut Random,
+        effort: Effort,
+        tried: &mut Tried,
+    ) -> Result<(), String> {
+        let writes = &self.events[start..end];
+        let all = writes.len();
+        let with = |chosen: &dyn Fn(usize) -> bool| {
+            let state = disk.fork();
+            let mut header = false;
+            for (at, event) in writes.iter().enumerate().filter(|(at, _)| chosen(*at)) {
+                header |= is_header(&writes[at]);
+                put(&state, event, 0, usize::MAX);
+            }
+            (state, header)
+        };
+        let place = |what: &str| format!("events {start}..{end}, {what}");
+        for count in 0..=all {
+            let (state, header) = with(&|at| at < count);
+            self.state(&state, start, header, random, effort, tried)
+                .map_err(|error| format!("{}: {error}", place(&format!("the first {count}"))))?;
+        }
+        let subsets = if all <= SUBSETS_MAX { 1 << all } else { effort.subsets };
+        for number in 0..subsets {
+            let mask = if all <= SUBSETS_MAX { number } else { random.next() };
+            let (state, header) = with(&|at| mask >> (at % 56) & 1 == 1);
+            self.state(&state, start, header, random, effort, tried)
+                .map_err(|error| format!("{}: {error}", place(&format!("subset {mask:#x}"))))?;
+        }
+        for torn in 0..all {
+            let (state, header) = with(&|at| at < torn);
+            let Event::Write { bytes, .. } = &writes[torn] else { continue };
+            let sectors = bytes.len() / SECTOR;
+            for number in 0..effort.tears {
+                let state = state.fork();
+                let at = SECTOR * usize::try_from(random.below(sectors as u64 + 1)).unwrap_or(0);
+                let (from, to) = if number % 2 == 0 { (0, at) } else { (at, usize::MAX) };
+                put(&state, &writes[torn], from, to);
+                let header = header || is_header(&writes[torn]);
+                self.state(&state, start, header, random, effort, tried).map_err(|error| {
+                    let what = format!("write {torn} torn to {from}..{to}");
+                    format!("{}: {error}", place(&what))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One state of the medium; `header` says whether a header was on its way behind the last mark.
+    fn state(
+        &self,
+        disk: &RamDisk,
+        passed: usize,
+        header: bool,
+        random: &mut Random,
+        effort: Effort,
+        tried: &mut Tried,
+    ) -> Result<(), String> {
+        tried.states += 1;
+        let last = self.marks.partition_point(|(at, _)| *at <= passed) - 1;
+        let since = self.marks[last].0.min(passed);
+        let header =
+            header || self.events[since..passed.min(self.events.len())].iter().any(is_header);
+        let until = if header { (last + 2).min(self.marks.len()) } else { last + 1 };
+        let mut wrong = String::new();
+        let found = self.marks[last..until].iter().find(|(_, model)| {
+            match compare_media(disk, LABEL, model, a_header) {
+                Ok(()) => true,
+                Err(error) => {
+                    wrong = format!("{wrong}\n{error}");
+                    false
+                }
+            }
+        });
+        let Some((_, model)) = found else {
+            return Err(format!("neither of {} allowed states:{wrong}", until - last));
+        };
+        let is_cut_again = effort.again > 0 && random.once_in(effort.again);
+        if is_cut_again || random.once_in(effort.goes_on) {
+            tried.went_on += 1;
+            let less = Effort { subsets: 4, tears: 4, goes_on: 40, again: 0 };
+            let more = go_on(disk, model, random, is_cut_again.then_some(less))
+                .map_err(|error| format!("going on: {error}"))?;
+            tried.states += more.states;
+            tried.went_on += more.went_on;
+        }
+        Ok(())
+    }
+}
+
+/// Writes on where a crash ended, perhaps to the next one.
+fn go_on(
+    disk: &RamDisk,
+    model: &Model,
+    random: &mut Random,
+    again: Option<Effort>,
+) -> Result<Tried, String> {
+    let disk = disk.fork();
+    let session = Session::open(disk.clone(), 1 << 20, Some(model.clone()));
+    let mut session = session.map_err(|error| format!("{error:?}"))?;
+    let swarm = Swarm::new(random);
+    let mut left = 24;
+    let mut story_random = Random::new(random.next());
+    let story = Story::record(&mut session, |model| {
+        left -= 1;
+        match left {
+            0 => None,
+            1 | 8 | 16 => Some(Op::Flush { always: false }),
+            _ => loop {
+                let op = swarm.next(&mut story_random, model);
+                if !matches!(op, Op::Flush { .. } | Op::Remount) {
+                    break Some(op);
+                }
+            },
+        }
+    })?;
+    session.check_memory()?;
+    compare_media(&disk, LABEL, &session.committed, a_header)?;
+    match again {
+        Some(effort) => story.crash(random, effort).map_err(|error| format!("again: {error}")),
+        None => Ok(Tried::default()),
+    }
+}
+
+fn is_header(event: &Event) -> bool {
+    const { assert!(HEADER_STRIDE > ZONE_RESERVED_LEN) };
+    matches!(event, Event::Write { offset, bytes }
+        if offset % HEADER_STRIDE == 0 && bytes.len() == HEADER_LEN)
+}
+
+/// Brings bytes `from .. to` of a write to the medium.
+fn put(disk: &RamDisk, event: &Event, from: usize, to: usize) {
+    if let Event::Write { offset, bytes } = event {
+        let to = to.min(bytes.len());
+        if from < to && offset + bytes.len() as u64 <= disk.size(DeviceIndex(0)) {
+            disk.patch(offset + from as u64, &bytes[from..to]);
+        }
+    }
+}
