@@ -9,17 +9,20 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use farrier_core::dirty::Memory;
 use farrier_core::drive::{self, Host, read_block, ready};
-use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Operation, Want};
+use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use farrier_core::error::{DeviceFault, Error, FaultCause};
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
-use farrier_core::volume::Volume;
+use farrier_core::volume::{Space, Volume};
 
 use crate::ahead::ReadAheadPool;
 use crate::device::Devices;
+use crate::writing::{Flushing, WriteOptions, Writing};
 
 /// Parts of the cache with a lock of their own.
 const SHARDS: usize = 16;
@@ -32,14 +35,27 @@ const DATA_SHARE: usize = 4;
 pub struct Blocks {
     store: Arc<Store>,
     ahead: ReadAheadPool,
+    flushing: Option<Mutex<Flushing>>,
+    writing: Option<Arc<Writing>>,
 }
 
-/// What [`Blocks`] shares with its read-ahead threads.
-#[derive(Debug)]
+/// What [`Blocks`] shares with its threads.
 pub(crate) struct Store {
     volume: Volume,
     devices: Devices,
     shards: Vec<Shard>,
+    /// Where is told what nobody is there to be told of.
+    sink: OnceLock<Sink>,
+    seed: AtomicU64,
+}
+
+/// Where to tell.
+pub(crate) type Sink = Box<dyn Fn(&str) + Send + Sync>;
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({:?})", self.devices)
+    }
 }
 
 #[derive(Debug)]
@@ -77,8 +93,33 @@ impl Blocks {
                 flights: Mutex::default(),
             })
             .collect();
-        let store = Arc::new(Store { volume, devices, shards });
-        Self { ahead: ReadAheadPool::new(Arc::clone(&store), ahead_threads), store }
+        let (sink, seed) = (OnceLock::new(), AtomicU64::new(1));
+        let store = Arc::new(Store { volume, devices, shards, sink, seed });
+        let ahead = ReadAheadPool::new(Arc::clone(&store), ahead_threads);
+        Self { ahead, store, flushing: None, writing: None }
+    }
+
+    /// Opens the volume for writing too; its devices must be.
+    ///
+    /// # Errors
+    /// Why it can only be read.
+    pub fn open_for_writing(&mut self, options: WriteOptions) -> Result<(), Error> {
+        let writing = Arc::new(Writing::open(&self.store, options)?);
+        self.flushing = Some(Mutex::new(Flushing::start(Arc::clone(&writing))?));
+        self.writing = Some(writing);
+        Ok(())
+    }
+
+    /// Whether the volume is open for writing.
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// From now on, faults that nobody waits for are told to `sink`.
+    pub fn tell_to(&self, sink: impl Fn(&str) + Send + Sync + 'static) {
+        // the first one stays
+        let _ = self.store.sink.set(Box::new(sink));
     }
 
     /// The file system that they are of.
@@ -102,6 +143,48 @@ impl Blocks {
         O::Output: core::fmt::Debug,
     {
         ready(drive::run(self, operation))
+    }
+
+    /// Makes a change; waits for what it needs.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn change<C: Change>(&self, change: &C) -> Result<C::Output, Error>
+    where
+        C::Output: core::fmt::Debug,
+    {
+        self.writing()?.change(change)
+    }
+
+    /// Everything that was changed before is on media when this is done.
+    ///
+    /// # Errors
+    /// The volume failed.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.writing.as_ref().map_or(Ok(()), |writing| writing.sync())
+    }
+
+    /// As [`sync`](Self::sync), for the last time.
+    ///
+    /// # Errors
+    /// The volume failed.
+    pub fn finish(&self) -> Result<(), Error> {
+        self.flushing.as_ref().map_or(Ok(()), |flushing| lock(flushing).finish())
+    }
+
+    /// The space of the volume, as it is now.
+    #[must_use]
+    pub fn space(&self) -> Space {
+        let space = self.volume().space();
+        match &self.writing {
+            Some(writing) => Space { free_bytes: writing.free_bytes(), ..space },
+            None => space,
+        }
+    }
+
+    /// The write side, if there is one.
+    pub(crate) fn writing(&self) -> Result<&Writing, Error> {
+        self.writing.as_deref().ok_or(Error::ReadOnly)
     }
 
     /// One block, from memory or from its device.
@@ -144,13 +227,72 @@ impl Host for Blocks {
         async move { self.store.get(&want) }
     }
 
+    fn look<R>(&self, look: impl FnOnce(Option<&Memory>) -> R) -> R {
+        match &self.writing {
+            Some(writing) => writing.with_memory(|memory| look(Some(memory))),
+            None => look(None),
+        }
+    }
+
     fn advise(&self, wants: Vec<Want>) {
         self.store.announce(&wants);
         self.ahead.advise(wants);
     }
+
+    fn miss_seed(&self) -> u64 {
+        self.store.miss_seed()
+    }
+}
+
+impl Cache for Store {
+    fn peek(&self, id: &BlockId) -> Option<Block> {
+        self.shard(id).peek(id)
+    }
+}
+
+impl Host for Store {
+    fn fetch(&self, want: &Want) -> impl Future<Output = Result<Block, Error>> {
+        let want = *want;
+        async move { self.get(&want) }
+    }
+
+    fn miss_seed(&self) -> u64 {
+        // only for builds that look for operations which are not pure
+        self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) | 1
+    }
 }
 
 impl Store {
+    pub(crate) const fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    pub(crate) const fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    pub(crate) fn tell(&self, text: &str) {
+        if let Some(sink) = self.sink.get() {
+            sink(text);
+        }
+    }
+
+    /// `error` with the name of the device that it is about in place of its number.
+    pub(crate) fn explain(&self, error: &Error) -> String {
+        match error {
+            Error::Device(fault) => match self.devices.path(fault.device) {
+                Some(path) => fault.named(path.display()).to_string(),
+                None => fault.to_string(),
+            },
+            other => other.to_string(),
+        }
+    }
+
+    /// Puts a block that was just made into the cache.
+    pub(crate) fn keep(&self, want: &Want, block: Block) {
+        self.shard(want.id()).insert(want, block);
+    }
+
     fn shard(&self, id: &BlockId) -> &Shard {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
         // the remainder is below the number of shards
@@ -217,9 +359,7 @@ impl Store {
             None => self.read(want),
         };
         if let Ok(block) = &got {
-            let mut cache = shard.cache.write().unwrap_or_else(PoisonError::into_inner);
-            let part = if want.is_data() { &mut cache.data } else { &mut cache.structure };
-            part.insert(*want.id(), Block::clone(block));
+            shard.insert(want, Block::clone(block));
         }
         landing.flight.land(got.clone());
         got
@@ -236,6 +376,12 @@ impl Shard {
         // Nothing that can panic runs under these locks; a poisoned one is as good as new.
         let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
         cache.structure.peek(id).or_else(|| cache.data.peek(id))
+    }
+
+    fn insert(&self, want: &Want, block: Block) {
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        let part = if want.is_data() { &mut cache.data } else { &mut cache.structure };
+        part.insert(*want.id(), block);
     }
 
     fn board(&self, id: &BlockId) -> Boarding {
@@ -298,13 +444,7 @@ impl Blocks {
     /// `error` with the name of the device that it is about in place of its number.
     #[must_use]
     pub fn explain(&self, error: &Error) -> String {
-        match error {
-            Error::Device(fault) => match self.devices().path(fault.device) {
-                Some(path) => fault.named(path.display()).to_string(),
-                None => fault.to_string(),
-            },
-            other => other.to_string(),
-        }
+        self.store.explain(error)
     }
 
     /// Size of a device in bytes.

@@ -14,6 +14,7 @@ use farrier_core::volume::{OpenOptions, Volume};
 use crate::blocks::Blocks;
 use crate::device::{Devices, OpenFault};
 use crate::tree::Tree;
+use crate::writing::WriteOptions;
 
 /// The label that is taken where none is named.
 const DEFAULT_LABEL: &[u8] = b"DATA";
@@ -57,6 +58,8 @@ pub enum OpenError {
     Device(OpenFault),
     /// The devices hold no file system that we can read.
     Refused(PathBuf, Error),
+    /// It can be read, and cannot be written.
+    ReadOnly(PathBuf, Error),
     /// The list of PFSs, or the PFS itself, cannot be read.
     Broken(PathBuf, String),
     /// There is no PFS with that label, or none that goes without saying.
@@ -75,6 +78,11 @@ impl std::fmt::Display for OpenError {
         match self {
             Self::Device(fault) => fault.fmt(f),
             Self::Refused(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::ReadOnly(path, error) => write!(
+                f,
+                "{}: can only be read: {error}; `farrier check` tells what is damaged",
+                path.display()
+            ),
             Self::Broken(path, error) => {
                 write!(f, "{}: {error}; `farrier check` tells what else is damaged", path.display())
             }
@@ -120,8 +128,35 @@ impl Image {
     /// # Errors
     /// Why they cannot be opened, or hold no file system that we can read.
     pub fn open(devices: &[PathBuf], options: &Options) -> Result<Arc<Self>, OpenError> {
-        let path = devices.first().cloned().unwrap_or_default();
         let opened = Devices::open(devices).map_err(OpenError::Device)?;
+        let blocks = Self::assemble(devices, opened, options)?;
+        let path = devices.first().cloned().unwrap_or_default();
+        Ok(Arc::new(Self { blocks, path }))
+    }
+
+    /// As [`Image::open`], for writing too: the devices are ours alone then.
+    ///
+    /// # Errors
+    /// As [`Image::open`], or [`OpenError::ReadOnly`].
+    pub fn open_writable(
+        devices: &[PathBuf],
+        options: &Options,
+        writing: WriteOptions,
+    ) -> Result<Arc<Self>, OpenError> {
+        let opened = Devices::open_writable(devices).map_err(OpenError::Device)?;
+        let mut blocks = Self::assemble(devices, opened, options)?;
+        let path = devices.first().cloned().unwrap_or_default();
+        blocks
+            .open_for_writing(writing)
+            .map_err(|error| OpenError::ReadOnly(path.clone(), error))?;
+        Ok(Arc::new(Self { blocks, path }))
+    }
+
+    fn assemble(
+        devices: &[PathBuf],
+        opened: Devices,
+        options: &Options,
+    ) -> Result<Blocks, OpenError> {
         let core_options = OpenOptions {
             checks: Checks::with_crc32c(crc32c::crc32c),
             allow_truncated: options.allow_truncated,
@@ -132,10 +167,10 @@ impl Image {
                 Error::Refused(refusal) => device_of(refusal, &opened),
                 _ => None,
             };
-            OpenError::Refused(about.unwrap_or_else(|| path.clone()), error)
+            let first = || devices.first().cloned().unwrap_or_default();
+            OpenError::Refused(about.unwrap_or_else(first), error)
         })?;
-        let blocks = Blocks::new(volume, opened, options.cache_bytes, options.ahead_threads);
-        Ok(Arc::new(Self { blocks, path }))
+        Ok(Blocks::new(volume, opened, options.cache_bytes, options.ahead_threads))
     }
 
     /// Path of the first device, which is what messages call the file system.
@@ -183,7 +218,14 @@ impl Image {
     pub fn tree(self: &Arc<Self>, label: Option<&[u8]>) -> Result<Tree, OpenError> {
         let list = self.list_pfs()?;
         if let Some(info) = choose(&list.entries, label) {
-            return Ok(Tree::new(Arc::clone(self), info));
+            return match self.blocks.writing() {
+                Ok(writing) if !info.is_snapshot => {
+                    let pfs =
+                        writing.open_tree(&info.label).map_err(|error| self.broken(&error))?;
+                    Ok(Tree::new(Arc::clone(self), info, pfs, true))
+                }
+                _ => Ok(Tree::new(Arc::clone(self), info, info.pfs, false)),
+            };
         }
         // The one that is asked for may be among those that cannot be read.
         if let Some(error) = list.broken.first() {
@@ -201,7 +243,7 @@ impl Image {
     }
 }
 
-fn choose<'a>(entries: &'a [PfsInfo], label: Option<&[u8]>) -> Option<&'a PfsInfo> {
+pub(crate) fn choose<'a>(entries: &'a [PfsInfo], label: Option<&[u8]>) -> Option<&'a PfsInfo> {
     let named = |wanted: &[u8]| entries.iter().find(|info| info.label == wanted);
     if let Some(label) = label {
         return named(label);

@@ -8,9 +8,11 @@
 //! | [`source`] | `DEVICE@LABEL` as people write it |
 //! | [`device`] | files and block devices as a storage |
 //! | [`blocks`] | the shared cache, single flight, read-ahead |
+//! | [`writing`] | what was changed, and its way to the devices |
 //! | [`image`] | an opened file system, with blocking calls |
 //! | [`tree`] | one PFS of it: paths, contents, directories |
 //! | [`copy`] | copying out of a tree |
+//! | [`control`] | what can be asked of a volume, mounted or not |
 //! | [`check`] | running the checker with several threads |
 //! | [`recognise`] | what lies on a device already, HAMMER2 or not |
 //! | [`in_use`] | who uses a device: mounts, loop devices |
@@ -24,6 +26,7 @@
 
 pub mod blocks;
 pub mod check;
+pub mod control;
 pub mod copy;
 pub mod device;
 pub mod errno;
@@ -33,5 +36,6 @@ pub mod in_use;
 pub mod recognise;
 pub mod source;
 pub mod tree;
+pub mod writing;
 
 mod ahead;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use farrier_core::engine::Operation;
+use farrier_core::engine::{Change, Operation};
 use farrier_core::error::Error;
 use farrier_core::fs::{
     Attributes, DirEntry, Extent, GetAttributes, Lookup, PathOf, Pfs, PfsInfo, Read, ReadAhead,
@@ -24,6 +24,7 @@ pub struct Tree {
     pfs: Pfs,
     label: Vec<u8>,
     inode_count: u64,
+    is_writable: bool,
 }
 
 /// A directory, as far as it can be read.
@@ -36,8 +37,15 @@ pub struct Listing {
 }
 
 impl Tree {
-    pub(crate) fn new(image: Arc<Image>, info: &PfsInfo) -> Self {
-        Self { image, pfs: info.pfs, label: info.label.clone(), inode_count: info.inode_count }
+    pub(crate) fn new(image: Arc<Image>, info: &PfsInfo, pfs: Pfs, is_writable: bool) -> Self {
+        let (label, inode_count) = (info.label.clone(), info.inode_count);
+        Self { image, pfs, label, inode_count, is_writable }
+    }
+
+    /// Whether it is open for writing: a snapshot never is.
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        self.is_writable
     }
 
     /// The image that it is part of.
@@ -73,6 +81,28 @@ impl Tree {
         O::Output: core::fmt::Debug,
     {
         self.image.run(operation)
+    }
+
+    /// Makes a change; waits for what it needs.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn change<C: Change>(&self, change: &C) -> Result<C::Output, Error>
+    where
+        C::Output: core::fmt::Debug,
+    {
+        self.image.blocks().change(change)
+    }
+
+    /// What was changed about `inum` before is on media when this is done.
+    ///
+    /// # Errors
+    /// The volume failed.
+    pub fn sync(&self, inum: Inum) -> Result<(), Error> {
+        match self.image.blocks().writing() {
+            Ok(writing) => writing.sync_inode(self.pfs.id(), inum),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Attributes of an inode.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
+use farrier::device::OpenCause;
 use farrier::fuse::unmount::{UnmountError, unmount};
 use farrier::fuse::{MountOptions, Mounted};
-use farrier::device::OpenCause;
 use farrier::image::{Image, OpenError};
 use farrier::source::Source;
 use farrier::tree::Tree;

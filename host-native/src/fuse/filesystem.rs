@@ -1,8 +1,13 @@
 //! The kernel's requests, answered from a [`Tree`].
 //!
-//! Nothing here ever changes, so the kernel may keep all it learns: entries, attributes, missing
-//! names, links, contents and listings. Opening and closing cost no request at all (`ENOSYS` tells
-//! the kernel so, where it is new enough), which also means that there is no state per open file.
+//! All that changes here is changed through the kernel, which knows what its own requests make
+//! untrue. So it may keep all it learns: entries, attributes, missing names, links, contents and
+//! listings. Opening and closing cost no request at all (`ENOSYS` tells the kernel so, where it is
+//! new enough), which also means that there is no state per open file: an inode without a name stays
+//! until the kernel forgets it.
+//!
+//! What is written is collected in the kernel's cache; for regular files it is the kernel that knows
+//! sizes and times, and tells them when it writes.
 //!
 //! Invariant: a directory that is damaged never looks short. Its readable names are listed, then
 //! the listing fails.
@@ -12,20 +17,28 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use farrier_core::error::Error;
-use farrier_core::fs::{DirEntry, Extent, Read, ReadDir, SeekTarget};
+use farrier_core::fs::{
+    Allocate, Attributes, CopyRange, Create, DirEntry, Extent, Link, New, Read, ReadDir, Release,
+    Rename, SeekTarget, SetAttributes, Unlink, Victim, Write,
+};
+use farrier_core::media::inode::ObjectKind;
 use farrier_core::units::Inum;
 use farrier_core::volume::Space;
 use fuser::{
-    Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, Request,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::attributes::{Owner, bare_attr, file_attr, file_type};
+use super::changes::{self, now};
+use super::known::Known;
 use super::report::Report;
 use super::streams::Streams;
 use crate::blocks::lock;
@@ -36,7 +49,7 @@ use crate::tree::Tree;
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What may not be believed at all.
 const NEVER: Duration = Duration::ZERO;
-/// Inode numbers are not used again while a volume is mounted read-only.
+/// Inode numbers are not used again.
 const GENERATION: Generation = Generation(0);
 /// Open files have no state, so their handles say nothing.
 const NO_HANDLE: FileHandle = FileHandle(0);
@@ -60,12 +73,18 @@ const CAPABILITIES: [InitFlags; 8] = [
     InitFlags::FUSE_EXPORT_SUPPORT,
 ];
 
+/// What it is asked for on a volume that can be written, too.
+const WRITE_CAPABILITIES: [InitFlags; 1] = [InitFlags::FUSE_WRITEBACK_CACHE];
+/// The grain of times on media.
+const TIME_GRAIN: Duration = Duration::from_micros(1);
+
 #[derive(Debug)]
 pub(crate) struct TreeFilesystem {
     tree: Tree,
     owner: Owner,
     report: Report,
     streams: Streams,
+    known: Known,
     /// Directories that something in could not be told of: their listings end with an error.
     broken: Mutex<BTreeSet<Inum>>,
     /// What the kernel offers, as far as answers depend on it.
@@ -85,9 +104,94 @@ impl TreeFilesystem {
             owner,
             report,
             streams: Streams::new(),
+            known: Known::new(),
             broken: Mutex::default(),
             offered: InitFlags::empty(),
         }
+    }
+
+    /// Answers with an inode that has a name; the kernel knows it from then on.
+    fn answer(&self, found: Result<Attributes, Error>, reply: ReplyEntry) {
+        match found {
+            Ok(attributes) => {
+                self.known.tell(attributes.inum.0);
+                reply.entry(&FOREVER, &file_attr(&attributes, self.owner), GENERATION);
+            }
+            Err(error) => reply.error(self.refusal(&error)),
+        }
+    }
+
+    fn answer_empty(&self, done: Result<(), Error>, reply: ReplyEmpty) {
+        match done {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(self.refusal(&error)),
+        }
+    }
+
+    fn create_new(
+        &self,
+        request: &Request,
+        (directory, name): (INodeNo, &OsStr),
+        new: New,
+        mode: u32,
+    ) -> Result<Attributes, Error> {
+        self.tree.change(&Create {
+            pfs: self.tree.pfs(),
+            directory: Inum(directory.0),
+            name: name.as_bytes().to_vec(),
+            new,
+            mode,
+            uid: request.uid(),
+            gid: request.gid(),
+            now: now(),
+        })
+    }
+
+    fn remove(&self, directory: INodeNo, name: &OsStr, victim: Victim, reply: ReplyEmpty) {
+        let removed = self.tree.change(&Unlink {
+            pfs: self.tree.pfs(),
+            directory: Inum(directory.0),
+            name: name.as_bytes().to_vec(),
+            victim,
+            keep: true,
+            now: now(),
+        });
+        let done = removed.map(|inum| self.after_losing_name(inum));
+        self.answer_empty(done, reply);
+    }
+
+    /// An inode that the kernel does not know goes with its last name; others when the kernel
+    /// forgets them.
+    fn after_losing_name(&self, inum: Inum) {
+        if self.known.lose_name(inum.0) {
+            self.release_inode(inum.0);
+        }
+    }
+
+    fn release_inode(&self, inum: u64) {
+        let release = Release { pfs: self.tree.pfs(), inum: Inum(inum) };
+        if let Err(error) = self.tree.change(&release) {
+            // nobody waits for an answer
+            self.refusal(&error);
+        }
+    }
+
+    /// Whether the range could be filled: space cannot be set aside, but there must be some.
+    fn check_allocation(&self, inum: Inum, offset: u64, len: u64) -> Result<(), Error> {
+        let attributes = self.tree.attributes(inum)?;
+        match attributes.kind {
+            ObjectKind::Regular => {}
+            ObjectKind::Directory => return Err(Error::IsDirectory),
+            _ => return Err(Error::NotRegular),
+        }
+        if len == 0 {
+            return Err(Error::InvalidArgument);
+        }
+        let end = offset.checked_add(len).filter(|end| *end <= i64::MAX.cast_unsigned());
+        end.ok_or(Error::FileTooLarge)?;
+        let has = attributes.allocated_bytes;
+        let free = self.tree.image().blocks().space().free_bytes;
+        if len > free.saturating_add(has) { Err(Error::NoSpace) } else { Ok(()) }
     }
 
     fn refusal(&self, error: &Error) -> Errno {
@@ -149,10 +253,12 @@ impl TreeFilesystem {
 impl Filesystem for TreeFilesystem {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         self.offered = config.capabilities();
-        for capability in CAPABILITIES {
+        let to_write = WRITE_CAPABILITIES.iter().filter(|_| self.tree.is_writable());
+        for capability in CAPABILITIES.iter().chain(to_write) {
             // an older kernel does without
-            let _ = config.add_capabilities(capability);
+            let _ = config.add_capabilities(*capability);
         }
+        let _ = config.set_time_granularity(TIME_GRAIN);
         // The kernel derives the largest read from the largest write.
         let _ = config.set_max_write(REQUEST_MAX);
         if let Err(most) = config.set_max_readahead(REQUEST_MAX) {
@@ -171,17 +277,301 @@ impl Filesystem for TreeFilesystem {
             self.tree.lookup(Inum(parent.0), name)
         };
         match found {
-            Ok(attributes) => {
-                reply.entry(&FOREVER, &file_attr(&attributes, self.owner), GENERATION);
-            }
             // Inode 0 says that there is none, and that this may be remembered.
-            Err(Error::NoEntry) => reply.entry(
-                &FOREVER,
-                &bare_attr(0, farrier_core::media::inode::ObjectKind::Regular),
-                GENERATION,
-            ),
+            Err(Error::NoEntry) => {
+                reply.entry(&FOREVER, &bare_attr(0, ObjectKind::Regular), GENERATION);
+            }
+            other => self.answer(other, reply),
+        }
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
+        if self.known.forget(ino.0, count) {
+            self.release_inode(ino.0);
+        }
+    }
+
+    fn destroy(&mut self) {
+        if !self.tree.is_writable() {
+            return;
+        }
+        for inum in self.known.nameless() {
+            self.release_inode(inum);
+        }
+        if let Err(error) = self.tree.image().blocks().sync() {
+            self.refusal(&error);
+        }
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let now = now();
+        let mut set = SetAttributes::new(self.tree.pfs(), Inum(ino.0), now);
+        (set.mode, set.uid, set.gid, set.size) = (mode, uid, gid, size);
+        set.atime = atime.map(|time| changes::time_or_now(time, now));
+        set.mtime = mtime.map(|time| changes::time_or_now(time, now));
+        set.ctime = ctime.map(changes::wall_time);
+        let done = if changes::asks_for_nothing(&set) {
+            self.tree.attributes(set.inum)
+        } else {
+            self.tree.change(&set)
+        };
+        match done {
+            Ok(attributes) => reply.attr(&FOREVER, &file_attr(&attributes, self.owner)),
             Err(error) => reply.error(self.refusal(&error)),
         }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = changes::new_node(mode, device)
+            .and_then(|new| self.create_new(request, (parent, name), new, mode));
+        self.answer(made, reply);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = self.create_new(request, (parent, name), New::Directory, mode);
+        self.answer(made, reply);
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let new = New::Symlink(target.as_os_str().as_bytes().to_vec());
+        self.answer(self.create_new(request, (parent, name), new, 0o777), reply);
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
+        // The kernel then makes a node and opens it without asking: no file has to be closed.
+        if self.offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
+            return reply.error(Errno::ENOSYS);
+        }
+        match self.create_new(request, (parent, name), New::File, mode) {
+            Ok(attributes) => {
+                self.known.tell(attributes.inum.0);
+                let attr = file_attr(&attributes, self.owner);
+                let flags = FopenFlags::FOPEN_KEEP_CACHE;
+                reply.created(&FOREVER, &attr, GENERATION, NO_HANDLE, flags);
+            }
+            Err(error) => reply.error(self.refusal(&error)),
+        }
+    }
+
+    fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let linked = self.tree.change(&Link {
+            pfs: self.tree.pfs(),
+            inum: Inum(ino.0),
+            directory: Inum(parent.0),
+            name: name.as_bytes().to_vec(),
+            now: now(),
+        });
+        match linked {
+            Err(Error::IsDirectory) => reply.error(Errno::EPERM),
+            other => self.answer(other, reply),
+        }
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(parent, name, Victim::File, reply);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(parent, name, Victim::Directory, reply);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let renamed = changes::clash(flags).and_then(|clash| {
+            self.tree.change(&Rename {
+                pfs: self.tree.pfs(),
+                directory: Inum(parent.0),
+                name: name.as_bytes().to_vec(),
+                new_directory: Inum(newparent.0),
+                new_name: newname.as_bytes().to_vec(),
+                clash,
+                keep: true,
+                now: now(),
+            })
+        });
+        let done = renamed.map(|replaced| {
+            if let Some(inum) = replaced {
+                self.after_losing_name(inum);
+            }
+        });
+        self.answer_empty(done, reply);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let write = Write {
+            pfs: self.tree.pfs(),
+            inum: Inum(ino.0),
+            offset: Some(offset),
+            bytes: data,
+            now: now(),
+        };
+        match self.tree.change(&write) {
+            // no request is as long as that
+            Ok(_) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Err(error) => reply.error(self.refusal(&error)),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let (pfs, inum) = (self.tree.pfs(), Inum(ino.0));
+        let done = changes::allocation(mode).and_then(|allocation| {
+            if matches!(allocation, None | Some(farrier_core::fs::Allocation::Extend)) {
+                self.check_allocation(inum, offset, length)?;
+            }
+            let Some(allocation) = allocation else {
+                return Ok(());
+            };
+            self.tree.change(&Allocate { pfs, inum, offset, len: length, allocation, now: now() })
+        });
+        self.answer_empty(done, reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        ino_in: INodeNo,
+        _: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _: FileHandle,
+        offset_out: u64,
+        len: u64,
+        flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        if flags != CopyFileRangeFlags::empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        let copied = self.tree.change(&CopyRange {
+            pfs: self.tree.pfs(),
+            source: Inum(ino_in.0),
+            source_offset: offset_in,
+            target: Inum(ino_out.0),
+            target_offset: offset_out,
+            // what the answer can tell
+            len: len.min(u64::from(u32::MAX)),
+            now: now(),
+        });
+        match copied {
+            Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
+            Err(error) => reply.error(self.refusal(&error)),
+        }
+    }
+
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.answer_empty(self.tree.sync(Inum(ino.0)), reply);
+    }
+
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        // Who asks it of the root means everything: so does `farrier umount`.
+        let done = match Inum(ino.0) {
+            Inum::ROOT => self.tree.image().blocks().sync(),
+            inum => self.tree.sync(inum),
+        };
+        self.answer_empty(done, reply);
+    }
+
+    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: &[u8],
+        _: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -286,7 +676,11 @@ impl Filesystem for TreeFilesystem {
                 _ => (NEVER, bare_attr(entry.inum.0, entry.kind)),
             };
             let name = OsStr::from_bytes(&entry.name);
-            reply.add(attr.ino, entry.next, name, &ttl, &attr, GENERATION)
+            let is_full = reply.add(attr.ino, entry.next, name, &ttl, &attr, GENERATION);
+            if !is_full && !matches!(name.as_bytes(), b"." | b"..") {
+                self.known.tell(entry.inum.0);
+            }
+            is_full
         };
         match self.list(ino, offset, PAGE_PLUS, add, true) {
             Ok(()) => reply.ok(),
@@ -296,11 +690,14 @@ impl Filesystem for TreeFilesystem {
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         const UNIT: u32 = 16 << 10;
-        let Space { size_bytes, free_bytes } = self.tree.image().volume().space();
+        let Space { size_bytes, free_bytes } = self.tree.image().blocks().space();
         let blocks = |bytes: u64| bytes / u64::from(UNIT);
         let files = self.tree.inode_count();
+        // an inode takes a block of 1 KiB
+        let files_free = if self.tree.is_writable() { free_bytes / 1024 } else { 0 };
         let free = blocks(free_bytes);
-        reply.statfs(blocks(size_bytes), free, free, files, 0, UNIT, 255, UNIT);
+        let files = files.saturating_add(files_free);
+        reply.statfs(blocks(size_bytes), free, free, files, files_free, UNIT, 255, UNIT);
     }
 
     fn lseek(

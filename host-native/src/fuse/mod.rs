@@ -6,6 +6,8 @@
 //! | [`session`] | mount, serve until unmounted |
 //! | [`unmount`] | what is mounted where, and unmounting it |
 //! | `filesystem` | the kernel's requests |
+//! | `changes` | the requests that change something, as changes of the core |
+//! | `known` | inodes that the kernel knows |
 //! | `attributes` | attributes as the kernel wants them |
 //! | `streams` | who reads which file in order |
 //! | `report` | read errors, each told once |
@@ -15,7 +17,9 @@ pub mod session;
 pub mod unmount;
 
 mod attributes;
+mod changes;
 mod filesystem;
+mod known;
 mod report;
 mod streams;
 

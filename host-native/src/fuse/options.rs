@@ -1,7 +1,10 @@
 //! `-o` as people write it.
 
+use std::time::Duration;
+
 use super::attributes::Owner;
 use crate::image::Options;
+use crate::writing::{DIRTY_BYTES_MIN, WriteOptions};
 
 /// How to mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +26,10 @@ pub struct MountOptions {
     pub allow_truncated: bool,
     /// Use this header copy instead of the newest one.
     pub header_slot: Option<u8>,
+    /// Nothing can be changed.
+    pub read_only: bool,
+    /// How to write.
+    pub writing: WriteOptions,
     /// Flags of the mount itself.
     pub flags: Flags,
 }
@@ -43,6 +50,10 @@ pub struct Flags {
 
 /// Most threads that answer the kernel.
 const THREADS_MAX: usize = 64;
+/// Longest time between commits: what was changed since is lost with the power.
+const COMMIT_SECONDS_MAX: u64 = 3600;
+/// Fewest threads by default: some wait for a commit, and others shall not wait for them.
+const THREADS_MIN: usize = 4;
 /// Smallest cache that makes sense: a few blocks for each shard.
 const CACHE_MIN: usize = 8 << 20;
 
@@ -50,7 +61,8 @@ impl MountOptions {
     /// The defaults: those of root let everybody in, with the kernel checking permissions.
     #[must_use]
     pub fn new(is_root: bool) -> Self {
-        let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
+        let threads = std::thread::available_parallelism()
+            .map_or(THREADS_MIN, |n| n.get().clamp(THREADS_MIN, 8));
         Self {
             allow_other: is_root,
             default_permissions: true,
@@ -61,6 +73,8 @@ impl MountOptions {
             subtype: "farrier".to_owned(),
             allow_truncated: false,
             header_slot: None,
+            read_only: false,
+            writing: WriteOptions::default(),
             flags: Flags::default(),
         }
     }
@@ -79,10 +93,9 @@ impl MountOptions {
             None => (option, None),
         };
         match (name, value) {
-            ("ro" | "defaults" | "nodev" | "nosuid" | "exec" | "atime", None) => self.back(name),
-            ("rw", None) => {
-                return Err("option rw: volumes can only be read so far; leave rw out".to_owned());
-            }
+            ("defaults" | "nodev" | "nosuid" | "exec" | "atime", None) => self.back(name),
+            ("ro", None) => self.read_only = true,
+            ("rw", None) => self.read_only = false,
             ("allow_other", None) => self.allow_other = true,
             ("noallow_other", None) => self.allow_other = false,
             ("default_permissions", None) => self.default_permissions = true,
@@ -98,6 +111,14 @@ impl MountOptions {
                 self.threads = number::<usize>(name, value)?.clamp(1, THREADS_MAX);
             }
             ("cache", Some(value)) => self.cache_bytes = size(name, value)?.max(CACHE_MIN),
+            ("dirty", Some(value)) => {
+                let bytes = u64::try_from(size(name, value)?).unwrap_or(u64::MAX);
+                self.writing.dirty_bytes_max = bytes.max(DIRTY_BYTES_MIN);
+            }
+            ("commit", Some(value)) => {
+                let seconds = number::<u64>(name, value)?.clamp(1, COMMIT_SECONDS_MAX);
+                self.writing.commit_interval = Duration::from_secs(seconds);
+            }
             ("header", Some(value)) => self.header_slot = Some(number(name, value)?),
             ("fsname", Some(value)) => self.fsname = Some(value.to_owned()),
             ("subtype", Some(value)) => value.clone_into(&mut self.subtype),
@@ -139,8 +160,9 @@ impl MountOptions {
     }
 }
 
-const SWITCHES: [&str; 10] = [
+const SWITCHES: [&str; 11] = [
     "ro",
+    "rw",
     "allow_other",
     "default_permissions",
     "allow_truncated",
@@ -151,7 +173,8 @@ const SWITCHES: [&str; 10] = [
     "nodev",
     "nosuid",
 ];
-const VALUED: [&str; 7] = ["uid", "gid", "threads", "cache", "header", "fsname", "subtype"];
+const VALUED: [&str; 9] =
+    ["uid", "gid", "threads", "cache", "dirty", "commit", "header", "fsname", "subtype"];
 
 fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, String> {
     value.parse().map_err(|_| format!("option {name}: `{value}` is no number; write {name}=NUMBER"))
@@ -193,7 +216,7 @@ mod tests {
     fn what_makes_no_sense_is_named_with_its_remedy() {
         for (list, told) in [
             ("ro,blink", "option blink: unknown"),
-            ("rw", "can only be read so far"),
+            ("commit=soon", "`soon` is no number"),
             ("uid=root", "`root` is no number"),
             ("cache=1T", "`1T` is no size"),
             ("cache", "needs a value"),
@@ -202,6 +225,16 @@ mod tests {
             let text = parsed(list).unwrap_err();
             assert!(text.contains(told), "{list}: {text}");
         }
+    }
+
+    #[test]
+    fn a_mount_can_be_written_unless_told_otherwise() {
+        assert!(!parsed("").unwrap().read_only);
+        assert!(parsed("ro").unwrap().read_only);
+        assert!(!parsed("ro,rw").unwrap().read_only);
+        let options = parsed("dirty=64M,commit=30").unwrap().writing;
+        assert_eq!(options.dirty_bytes_max, 64 << 20);
+        assert_eq!(options.commit_interval, Duration::from_secs(30));
     }
 
     #[test]

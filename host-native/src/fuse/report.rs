@@ -4,13 +4,10 @@ use std::sync::Mutex;
 
 use farrier_core::error::Error;
 
-use crate::blocks::lock;
+use crate::blocks::{Sink, lock};
 
 /// Errors that are told apart; a disk that dies has more, and nobody reads them.
 const TOLD_MAX: usize = 256;
-
-/// Where to tell.
-pub(crate) type Sink = Box<dyn Fn(&str) + Send + Sync>;
 
 pub(crate) struct Report {
     told: Mutex<Vec<Error>>,

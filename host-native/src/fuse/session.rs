@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use fuser::{Config, MountOption, Session, SessionACL};
@@ -17,6 +18,7 @@ use super::filesystem::TreeFilesystem;
 use super::options::MountOptions;
 use super::report::Report;
 use super::unmount::{find_helper, mounted_at, option_value, real_path, unmount};
+use crate::image::Image;
 use crate::tree::Tree;
 
 /// The kernel's door.
@@ -102,6 +104,7 @@ impl std::error::Error for MountError {}
 /// A mounted tree that is being served.
 #[derive(Debug)]
 pub struct Mounted {
+    image: Arc<Image>,
     directory: PathBuf,
     server: JoinHandle<io::Result<()>>,
 }
@@ -125,8 +128,10 @@ impl Mounted {
             .clone()
             .unwrap_or_else(|| option_value(real_path(tree.image().path()).as_os_str()));
         let report = Report::new(Box::new(tell));
+        let image = Arc::clone(tree.image());
+        let is_writable = tree.is_writable();
         let filesystem = TreeFilesystem::new(tree, options.owner, report);
-        let session = open_session(filesystem, &directory, options, &source)?;
+        let session = open_session(filesystem, &directory, options, &source, is_writable)?;
         let server = std::thread::Builder::new()
             .name("fuse".to_owned())
             .spawn(move || session.run())
@@ -137,7 +142,7 @@ impl Mounted {
             let hint = format!("/sys/class/bdi/{}:{}/read_ahead_kb", device.0, device.1);
             let _ = std::fs::write(hint, KERNEL_AHEAD_KIB);
         }
-        Ok(Self { directory, server })
+        Ok(Self { image, directory, server })
     }
 
     /// Where it is mounted.
@@ -146,14 +151,21 @@ impl Mounted {
         &self.directory
     }
 
-    /// Serves until it is unmounted, by whomever.
+    /// Serves until it is unmounted, by whomever, and commits what was changed.
     ///
     /// # Errors
-    /// The connection to the kernel broke.
+    /// The connection to the kernel broke, or not everything could be committed.
     pub fn wait(self) -> io::Result<()> {
-        self.server
+        let served = self
+            .server
             .join()
-            .unwrap_or_else(|_| Err(io::Error::other("a thread that served the mount panicked")))
+            .unwrap_or_else(|_| Err(io::Error::other("a thread that served the mount panicked")));
+        let blocks = self.image.blocks();
+        let committed = blocks.finish().map_err(|error| {
+            let text = blocks.explain(&error);
+            io::Error::other(format!("what was changed last is not on media: {text}"))
+        });
+        served.and(committed)
     }
 }
 
@@ -199,13 +211,14 @@ fn open_session(
     directory: &Path,
     options: &MountOptions,
     source: &str,
+    is_writable: bool,
 ) -> Result<Session<TreeFilesystem>, MountError> {
     let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let mut config = Config::default();
     config.acl = acl;
     config.n_threads = Some(options.threads);
     config.clone_fd = true;
-    match mount_ourselves(directory, options, source) {
+    match mount_ourselves(directory, options, source, is_writable) {
         Ok(door) => Session::from_fd(filesystem, door.into(), acl, config).map_err(|error| {
             // a mount that never answered must not stay
             let _ = unmount(directory, true);
@@ -214,7 +227,7 @@ fn open_session(
         // Only root may; for everybody else a program of FUSE's does it.
         Err(Errno::PERM) if find_helper().is_none() => Err(MountError::NoHelper),
         Err(Errno::PERM) => {
-            config.mount_options = helper_options(options, source);
+            config.mount_options = helper_options(options, source, is_writable);
             Session::new(filesystem, directory, &config)
                 .map_err(|error| helper_error(directory, &error))
         }
@@ -225,7 +238,12 @@ fn open_session(
 }
 
 /// The mount as root makes it, without a helper: the type in lists of mounts is then ours.
-fn mount_ourselves(directory: &Path, options: &MountOptions, source: &str) -> Result<File, Errno> {
+fn mount_ourselves(
+    directory: &Path,
+    options: &MountOptions,
+    source: &str,
+    is_writable: bool,
+) -> Result<File, Errno> {
     let other = |error: io::Error| {
         Errno::from_raw_os_error(error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()))
     };
@@ -244,8 +262,9 @@ fn mount_ourselves(directory: &Path, options: &MountOptions, source: &str) -> Re
     if options.allow_other {
         data.push_str(",allow_other");
     }
-    let mut flags = MountFlags::RDONLY;
+    let mut flags = MountFlags::empty();
     for (is_set, flag) in [
+        (!is_writable, MountFlags::RDONLY),
         (!options.flags.dev, MountFlags::NODEV),
         (!options.flags.suid, MountFlags::NOSUID),
         (options.flags.noexec, MountFlags::NOEXEC),
@@ -261,9 +280,9 @@ fn mount_ourselves(directory: &Path, options: &MountOptions, source: &str) -> Re
     Ok(door)
 }
 
-fn helper_options(options: &MountOptions, source: &str) -> Vec<MountOption> {
+fn helper_options(options: &MountOptions, source: &str, is_writable: bool) -> Vec<MountOption> {
     let mut list = vec![
-        MountOption::RO,
+        if is_writable { MountOption::RW } else { MountOption::RO },
         MountOption::FSName(source.to_owned()),
         MountOption::Subtype(options.subtype.clone()),
     ];

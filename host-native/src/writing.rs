@@ -1,0 +1,164 @@
+//! The write side of a volume: what was changed, in memory, and the way of it to the devices.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `host` | what the core asks of a host that writes |
+//! | `commit` | who flushes when, and who waits for it |
+//! | `queue` | threads that write to the devices beside the flush |
+//! | `spread` | work on many items with several threads |
+//!
+//! Invariants:
+//! * One flush at a time: whoever holds the flusher's lock. Who waits for the lock shares the flush
+//!   that the next holder makes.
+//! * The memory's lock is held for the microseconds that looking or changing takes, never while a
+//!   device works.
+//! * What was changed and cannot be written stays readable; from then on every change is refused.
+
+mod commit;
+mod host;
+mod queue;
+mod spread;
+
+pub use commit::Flushing;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use farrier_core::dirty::Memory;
+use farrier_core::drive::change;
+use farrier_core::drive::commit::Flusher;
+use farrier_core::drive::open::{open_for_writing, open_tree};
+use farrier_core::drive::ready;
+use farrier_core::engine::Change;
+use farrier_core::error::Error;
+use farrier_core::fs::Pfs;
+
+use crate::blocks::Store;
+use commit::Progress;
+use queue::WriteQueue;
+
+/// How to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WriteOptions {
+    /// Memory that changes may take before who makes more has to wait.
+    pub dirty_bytes_max: u64,
+    /// How long a change stays in memory at most, if nobody asks for it to be written.
+    pub commit_interval: Duration,
+    /// Threads that compress and compute check codes.
+    pub threads: usize,
+}
+
+impl WriteOptions {
+    /// Most that changes may take by default.
+    pub const DIRTY_BYTES: u64 = 256 << 20;
+    /// Default of [`WriteOptions::commit_interval`].
+    pub const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        let part = rustix::system::sysinfo();
+        let ram = u64::from(part.mem_unit).saturating_mul(u64::from(part.totalram));
+        Self {
+            dirty_bytes_max: (ram / 8).clamp(DIRTY_BYTES_MIN, Self::DIRTY_BYTES),
+            commit_interval: Self::COMMIT_INTERVAL,
+            threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, 4)),
+        }
+    }
+}
+
+/// Least that a flush is worth with: a few pieces for each thread.
+pub(crate) const DIRTY_BYTES_MIN: u64 = 8 << 20;
+
+/// A volume that is open for writing.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    store: Arc<Store>,
+    options: WriteOptions,
+    memory: RwLock<Memory>,
+    flusher: Mutex<Flusher>,
+    /// Held while a scan for free space goes on.
+    scanning: Mutex<()>,
+    progress: Mutex<Progress>,
+    /// Something about `progress` changed.
+    signal: Condvar,
+    /// What the memory said last, for those who do not want its lock.
+    dirty_bytes: AtomicU64,
+    active_bytes: AtomicU64,
+    /// Whether the flush thread knows that there is something to do.
+    is_noted: AtomicBool,
+    /// Free bytes in the part of the freemap that is not in memory.
+    unread_free_bytes: AtomicU64,
+    /// Whether somebody was told why changes are refused.
+    is_failure_told: AtomicBool,
+    queue: WriteQueue,
+}
+
+impl Writing {
+    /// Opens the volume of `store` for writing.
+    pub(crate) fn open(store: &Arc<Store>, options: WriteOptions) -> Result<Self, Error> {
+        let (flusher, memory) = ready(open_for_writing(&**store, store.volume()))?;
+        let unread = match flusher.writer().freemap().counts().unread_zones {
+            0 => 0,
+            _ => flusher
+                .writer()
+                .freemap()
+                .free_bytes()
+                .saturating_sub(flusher.writer().budget().free_bytes()),
+        };
+        Ok(Self {
+            queue: WriteQueue::new(Arc::clone(store)),
+            store: Arc::clone(store),
+            options,
+            memory: RwLock::new(memory),
+            flusher: Mutex::new(flusher),
+            scanning: Mutex::default(),
+            progress: Mutex::default(),
+            signal: Condvar::new(),
+            dirty_bytes: AtomicU64::new(0),
+            active_bytes: AtomicU64::new(0),
+            is_noted: AtomicBool::new(false),
+            unread_free_bytes: AtomicU64::new(unread),
+            is_failure_told: AtomicBool::new(false),
+        })
+    }
+
+    /// Opens a PFS for writing.
+    pub(crate) fn open_tree(&self, label: &[u8]) -> Result<Pfs, Error> {
+        ready(open_tree(self, label))
+    }
+
+    /// Makes a change. On a volume that failed, the first one is told why; the others only that
+    /// nothing can be changed.
+    pub(crate) fn change<C: Change>(&self, change: &C) -> Result<C::Output, Error>
+    where
+        C::Output: core::fmt::Debug,
+    {
+        let result = ready(change::change(self, change));
+        match result {
+            Err(error) if self.failed() == Some(error) => {
+                let is_told = self.is_failure_told.swap(true, Ordering::Relaxed);
+                Err(if is_told { Error::ReadOnly } else { error })
+            }
+            other => other,
+        }
+    }
+
+    /// Lets `look` see what was changed.
+    pub(crate) fn with_memory<R>(&self, look: impl FnOnce(&Memory) -> R) -> R {
+        // What panicked has not changed it, or marked it as failed: see `alter`.
+        look(&self.memory.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why nothing can be changed any more, if so.
+    pub(crate) fn failed(&self) -> Option<Error> {
+        self.with_memory(Memory::failed)
+    }
+
+    /// Free bytes, those that are reserved for changes taken off.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        let unread = self.unread_free_bytes.load(Ordering::Relaxed);
+        self.with_memory(Memory::free_bytes).saturating_add(unread)
+    }
+}

@@ -1,0 +1,289 @@
+//! Who flushes when, and who waits for it.
+//!
+//! Whoever holds the flusher flushes: a thread of its own when something has waited for long enough
+//! or there is much of it, and everybody who asks that what he changed be on media. The lock is
+//! what makes commits shared: who got it late finds that the flush which he waited for was the one
+//! that he needed, or makes one for all that wait behind him.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use farrier_core::dirty::TreeId;
+use farrier_core::drive::change::WriteHost;
+use farrier_core::drive::commit::{Flusher, flush};
+use farrier_core::drive::{bulkfree, load_freemap, ready};
+use farrier_core::error::Error;
+use farrier_core::units::Inum;
+
+use super::Writing;
+use crate::blocks::lock;
+
+/// How far flushing has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Flushes begun, and ended.
+    begun: u64,
+    ended: u64,
+    /// Times that room was made.
+    relieved: u64,
+    /// Since when something has waited to be flushed.
+    since: Option<Instant>,
+    /// Somebody asked for a flush.
+    is_due: bool,
+    is_closed: bool,
+}
+
+/// The thread that flushes, as long as this lives; what was changed is on media when it is gone.
+#[derive(Debug)]
+pub struct Flushing {
+    writing: Arc<Writing>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flushing {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// There can be no more threads.
+    pub(crate) fn start(writing: Arc<Writing>) -> Result<Self, Error> {
+        let of_thread = Arc::clone(&writing);
+        let thread = std::thread::Builder::new()
+            .name("flush".to_owned())
+            .spawn(move || of_thread.flush_in_time())
+            .map_err(|_| Error::ReadOnly)?;
+        Ok(Self { writing, thread: Some(thread) })
+    }
+
+    /// Commits what was changed and ends the thread.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let result = self.writing.sync();
+        lock(&self.writing.progress).is_closed = true;
+        self.writing.signal.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // a thread that panicked has nothing to give back
+            let _ = thread.join();
+        }
+        result
+    }
+}
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            // whoever wants to know asks before
+            let _ = self.finish();
+        }
+    }
+}
+
+/// Where changes of an inode are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    OnMedia,
+    /// A flush is on its way with them.
+    Frozen,
+    Active,
+}
+
+impl Writing {
+    /// Commits everything that was changed before.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.sync_if(|| {
+            self.with_memory(|memory| {
+                if memory.active_bytes() > 0 {
+                    Whereabouts::Active
+                } else if memory.is_dirty() {
+                    Whereabouts::Frozen
+                } else {
+                    Whereabouts::OnMedia
+                }
+            })
+        })
+    }
+
+    /// Commits what was changed about `inum` before.
+    pub(crate) fn sync_inode(&self, tree: TreeId, inum: Inum) -> Result<(), Error> {
+        self.sync_if(|| {
+            self.with_memory(|memory| match memory.tree(tree) {
+                Some(tree) if tree.active().get(inum).is_some() => Whereabouts::Active,
+                Some(tree) if tree.frozen().is_some_and(|layer| layer.get(inum).is_some()) => {
+                    Whereabouts::Frozen
+                }
+                _ => Whereabouts::OnMedia,
+            })
+        })
+    }
+
+    fn sync_if(&self, whereabouts: impl Fn() -> Whereabouts) -> Result<(), Error> {
+        let begun = lock(&self.progress).begun;
+        let needed = match whereabouts() {
+            Whereabouts::OnMedia => return Ok(()),
+            Whereabouts::Frozen => begun,
+            // one that has begun may have frozen before the change was made
+            Whereabouts::Active => begun + 1,
+        };
+        let mut flusher = self.lock_flusher();
+        let has_come = lock(&self.progress).ended >= needed;
+        if has_come || whereabouts() == Whereabouts::OnMedia {
+            return self.failed().map_or(Ok(()), Err);
+        }
+        self.flush(&mut flusher, false).map(|_| ())
+    }
+
+    /// The flusher, when it is free. One that somebody panicked with makes nothing any more.
+    fn lock_flusher(&self) -> MutexGuard<'_, Flusher> {
+        self.flusher.lock().unwrap_or_else(|poisoned| {
+            self.alter(|memory| memory.fail(Error::ReadOnly));
+            PoisonError::into_inner(poisoned)
+        })
+    }
+
+    fn flush(&self, flusher: &mut Flusher, always: bool) -> Result<bool, Error> {
+        {
+            let mut progress = lock(&self.progress);
+            progress.begun += 1;
+            progress.is_due = false;
+            progress.since = None;
+        }
+        // what is changed from here on is noted anew
+        self.is_noted.store(false, Ordering::Relaxed);
+        let had_failed = self.failed().is_some();
+        let result = ready(flush(self, flusher, always));
+        lock(&self.progress).ended += 1;
+        self.signal.notify_all();
+        if let Err(error) = &result
+            && !had_failed
+        {
+            self.store.tell(&format!(
+                "{}; nothing can be changed any more, and what was changed since the last commit \
+                 is lost when it is unmounted",
+                self.store.explain(error)
+            ));
+        }
+        result
+    }
+
+    /// There is something to flush where there was nothing.
+    pub(super) fn note_change(&self) {
+        lock(&self.progress).since.get_or_insert_with(Instant::now);
+        self.signal.notify_all();
+    }
+
+    pub(super) fn ask_for_flush(&self) {
+        let mut progress = lock(&self.progress);
+        if !progress.is_due {
+            progress.is_due = true;
+            drop(progress);
+            self.signal.notify_all();
+        }
+    }
+
+    /// Waits until what was changed takes less memory than it may. A volume that failed lets
+    /// everybody through, for they find out themselves.
+    pub(super) fn wait_for_room(&self) {
+        self.ask_for_flush();
+        let mut progress = lock(&self.progress);
+        while self.dirty_bytes.load(Ordering::Relaxed) > self.options.dirty_bytes_max
+            && self.failed().is_none()
+            && !progress.is_closed
+        {
+            progress = wait(&self.signal, progress);
+        }
+    }
+
+    /// What the flush thread does.
+    fn flush_in_time(&self) {
+        let mut progress = lock(&self.progress);
+        loop {
+            if progress.is_closed {
+                return;
+            }
+            let age = progress.since.map(|since| since.elapsed());
+            if progress.is_due || age.is_some_and(|age| age >= self.options.commit_interval) {
+                drop(progress);
+                // an error is told, and kept by the memory
+                let _ = self.flush(&mut self.lock_flusher(), false);
+                progress = lock(&self.progress);
+                continue;
+            }
+            progress = match age {
+                None => wait(&self.signal, progress),
+                Some(age) => {
+                    let rest = self.options.commit_interval.saturating_sub(age);
+                    let waited = self.signal.wait_timeout(progress, rest);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Makes room on media; the harder, the more often it was `asked` for before.
+    pub(super) fn make_room(&self, asked: u32) -> Result<(), Error> {
+        let relieved = lock(&self.progress).relieved;
+        let mut flusher = self.lock_flusher();
+        if lock(&self.progress).relieved != relieved {
+            // somebody else did meanwhile
+            return Ok(());
+        }
+        match asked {
+            0 => {
+                self.flush(&mut flusher, false)?;
+            }
+            1 => {
+                self.load_more(&mut flusher)?;
+                self.age(&mut flusher)?;
+            }
+            _ => {
+                drop(flusher);
+                return self.reclaim();
+            }
+        }
+        lock(&self.progress).relieved += 1;
+        Ok(())
+    }
+
+    /// Commits until what was given back so far can be used again.
+    fn age(&self, flusher: &mut Flusher) -> Result<(), Error> {
+        for _ in 0..=flusher.reuse_delay() {
+            self.flush(flusher, true)?;
+        }
+        Ok(())
+    }
+
+    /// Loads what is left of the freemap.
+    fn load_more(&self, flusher: &mut Flusher) -> Result<(), Error> {
+        if flusher.writer().freemap().counts().unread_zones == 0 {
+            return Ok(());
+        }
+        ready(load_freemap(self, flusher.writer_mut().freemap_mut(), u64::MAX))?;
+        let budget = flusher.writer().budget();
+        self.alter(|memory| memory.set_budget(budget));
+        self.unread_free_bytes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Frees what nothing refers to: a scan of the whole volume, beside which everything goes on.
+    fn reclaim(&self) -> Result<(), Error> {
+        let relieved = lock(&self.progress).relieved;
+        let _one_at_a_time = lock(&self.scanning);
+        if lock(&self.progress).relieved != relieved {
+            return Ok(());
+        }
+        let mut scan = {
+            let mut flusher = self.lock_flusher();
+            ready(bulkfree::begin(self, &mut flusher))?
+        };
+        ready(bulkfree::run_scan(self, &mut scan));
+        let mut flusher = self.lock_flusher();
+        ready(bulkfree::finish(self, &mut flusher, scan))?;
+        self.unread_free_bytes.store(0, Ordering::Relaxed);
+        lock(&self.progress).relieved += 1;
+        Ok(())
+    }
+}
+
+fn wait<'a>(signal: &Condvar, progress: MutexGuard<'a, Progress>) -> MutexGuard<'a, Progress> {
+    signal.wait(progress).unwrap_or_else(PoisonError::into_inner)
+}
