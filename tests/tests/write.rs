@@ -2,8 +2,8 @@
 
 use farrier_core::error::Error;
 use farrier_core::fs::{
-    Clash, CopyRange, Create, Extent, GetAttributes, Link, Lookup, New, Pfs, Read, Rename,
-    SetAttributes, Unlink, Victim, Write,
+    Allocate, Allocation, Clash, CopyRange, Create, Extent, GetAttributes, Link, Lookup, New, Pfs,
+    Read, Rename, SetAttributes, Unlink, Victim, Write,
 };
 use farrier_core::scan::{CheckOptions, FindingKind};
 use farrier_core::units::{Inum, WallTime};
@@ -244,5 +244,115 @@ fn a_volume_with_one_header_survives_two_torn_ones() {
             let seen = walk(&opened, "DATA").unwrap();
             assert!(seen.contains_key(&b"/second"[..]));
         }
+    }
+}
+
+/// Where a page of the device begins with `bytes`.
+fn find(host: &Host, bytes: &[u8]) -> u64 {
+    let pages = host.storage().pages();
+    let found = pages.iter().find_map(|(offset, page)| {
+        let at = page.chunks(1024).position(|chunk| chunk.starts_with(bytes))?;
+        Some(offset + at as u64 * 1024)
+    });
+    found.expect("it lies on the device")
+}
+
+#[test]
+fn what_others_left_behind_the_end_of_a_file_never_shows() {
+    for case in 0..7 {
+        let (host, pfs) = fresh(64 << 20);
+        let file = create(&host, pfs, Inum::ROOT, "file", New::File);
+        let raw = SetAttributes {
+            compression_request: Some(0),
+            check_request: Some(0),
+            ..SetAttributes::new(pfs, file, NOW)
+        };
+        host.change(&raw).unwrap();
+        let other = create(&host, pfs, Inum::ROOT, "other", New::File);
+        write(&host, pfs, other, 0, &[9; 300_000]);
+        let contents: Vec<u8> = (0..700_u32).flat_map(|n| n.to_be_bytes()).collect();
+        write(&host, pfs, file, 0, &contents);
+        host.flush().unwrap();
+        let at = find(&host, &contents[..1024]);
+        // no check code tells of it
+        host.storage().patch(at + contents.len() as u64, &[0xee; 1000]);
+        let host = WritingHost::open(host.storage().clone(), 1 << 20).unwrap();
+        let pfs = host.open_pfs("DATA").unwrap();
+        let mut expected = contents.clone();
+        let allocate = |offset, len, allocation| {
+            host.change(&Allocate { pfs, inum: file, offset, len, allocation, now: NOW }).unwrap();
+        };
+        let zero = Allocation::Zero { keep_size: false };
+        match case {
+            0 => {
+                allocate(1000, 4000, zero);
+                expected.truncate(1000);
+                expected.resize(5000, 0);
+            }
+            1 => {
+                allocate(0, 4000, zero);
+                expected = vec![0; 4000];
+            }
+            2 => {
+                allocate(0, 100_000, Allocation::Extend);
+                expected.resize(100_000, 0);
+            }
+            3 => {
+                write(&host, pfs, file, 3000, b"x");
+                expected.resize(3000, 0);
+                expected.push(b'x');
+            }
+            4 => {
+                write(&host, pfs, file, 100_000, b"x");
+                expected.resize(100_000, 0);
+                expected.push(b'x');
+            }
+            5 => {
+                let size = Some(4000);
+                host.change(&SetAttributes { size, ..SetAttributes::new(pfs, file, NOW) }).unwrap();
+                expected.resize(4000, 0);
+            }
+            _ => {
+                let (source, target, len) = (other, file, 65_536);
+                let (source_offset, target_offset, now) = (65_536, 65_536, NOW);
+                let copy =
+                    CopyRange { pfs, source, source_offset, target, target_offset, len, now };
+                assert_eq!(host.change(&copy), Ok(65_536));
+                expected.resize(65_536, 0);
+                expected.resize(131_072, 9);
+            }
+        }
+        assert!(read(&host, pfs, file) == expected, "case {case}, before the flush");
+        host.flush().unwrap();
+        assert!(read(&host, pfs, file) == expected, "case {case}, after the flush");
+        assert_clean(&host);
+    }
+}
+
+#[test]
+fn requests_that_no_block_can_follow_do_no_harm() {
+    for (compression, check) in [(9, 12), (0xff, 5), (2, 15), (15, 3)] {
+        let (host, pfs) = fresh(64 << 20);
+        let directory = create(&host, pfs, Inum::ROOT, "directory", New::Directory);
+        let request = SetAttributes {
+            compression_request: Some(compression),
+            check_request: Some(check),
+            ..SetAttributes::new(pfs, directory, NOW)
+        };
+        if host.change(&request).is_err() {
+            continue;
+        }
+        let below = create(&host, pfs, directory, "below", New::Directory);
+        for number in 0..600 {
+            let file = create(&host, pfs, below, &format!("file {number}"), New::File);
+            if number % 100 == 0 {
+                write(&host, pfs, file, 0, &[5; 200_000]);
+            }
+        }
+        create(&host, pfs, below, &"long".repeat(40), New::Symlink(vec![b'x'; 900]));
+        host.flush().unwrap();
+        let found = host.run(&Lookup { pfs, directory: below, name: b"file 100".to_vec() });
+        assert!(read(&host, pfs, found.unwrap().inum) == [5; 200_000], "{compression} {check}");
+        assert_clean(&host);
     }
 }

@@ -49,6 +49,12 @@ impl Change for Allocate {
         let end = self.offset.checked_add(self.len).filter(|end| *end <= SIZE_MAX);
         let end = end.ok_or(Error::FileTooLarge)?;
         let mut edit = FileEdit::begin(view, &self.pfs, self.inum)?;
+        let keeps_size =
+            matches!(self.allocation, Allocation::Punch | Allocation::Zero { keep_size: true });
+        let grows = !keeps_size && end > edit.size();
+        if grows {
+            edit.seal_tail(view)?;
+        }
         match self.allocation {
             Allocation::Extend => {}
             Allocation::Punch | Allocation::Zero { .. } => {
@@ -56,9 +62,7 @@ impl Change for Allocate {
                 edit.punch(view, self.offset, end)?;
             }
         }
-        let grows =
-            !matches!(self.allocation, Allocation::Punch | Allocation::Zero { keep_size: true });
-        if grows && end > edit.size() {
+        if grows {
             edit.resize(view, end)?;
         }
         Ok(((), edit.finish(Some(self.now))))

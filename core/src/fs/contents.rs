@@ -35,6 +35,8 @@ pub(super) struct FileEdit<'a> {
     plan: Plan,
     /// Block 0 is in the plan already: the contents left the inode.
     is_spilled: bool,
+    /// What lies behind the end is zero, in what the plan makes of it.
+    is_sealed: bool,
 }
 
 /// What a block holds before it is changed.
@@ -63,7 +65,8 @@ impl<'a> FileEdit<'a> {
             _ => return Err(Error::NotRegular.into()),
         }
         let inode = Box::new(node.raw());
-        Ok(Self { pfs: *pfs, tree, node, inode, plan: Plan::new(pfs.id()), is_spilled: false })
+        let plan = Plan::new(pfs.id());
+        Ok(Self { pfs: *pfs, tree, node, inode, plan, is_spilled: false, is_sealed: false })
     }
 
     /// The file as it was.
@@ -195,15 +198,17 @@ impl<'a> FileEdit<'a> {
     }
 
     /// Makes sure that what lies behind the end in its block is zero, before the end moves on.
-    /// Blocks that we wrote are so; other writers' may not be.
+    /// Blocks that we wrote are so; other writers' may not be. Whoever changes the block as well
+    /// does so afterwards.
     ///
     /// # Errors
     /// [`Stop::Need`], or why the block cannot be read.
     pub(super) fn seal_tail(&mut self, view: &mut View<'_>) -> Result<(), Stop> {
         let len = usize::try_from(self.size() % FILE_BLOCK_LEN).unwrap_or(0);
-        if len == 0 || self.is_spilled {
+        if len == 0 || self.is_spilled || self.is_sealed {
             return Ok(());
         }
+        self.is_sealed = true;
         let index = index_of(self.size());
         let current = self.current(view, index)?;
         view.settle()?;
