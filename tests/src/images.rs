@@ -159,6 +159,21 @@ impl Damaged {
     }
 }
 
+/// Copies of unpacked files in `folder`, to be changed.
+///
+/// # Panics
+/// They cannot be made.
+#[must_use]
+pub fn copies(paths: &[PathBuf], folder: &Path) -> Vec<PathBuf> {
+    let copy = |source: &PathBuf| {
+        let target = folder.join(source.file_name().expect("an image has a name"));
+        copy_sparse(source, &target)
+            .unwrap_or_else(|error| panic!("{}: {error}", target.display()));
+        target
+    };
+    paths.iter().map(copy).collect()
+}
+
 /// Copies `source` with its holes.
 fn copy_sparse(source: &Path, target: &Path) -> io::Result<()> {
     let status = Command::new("cp").arg("--sparse=always").arg(source).arg(target).status()?;
