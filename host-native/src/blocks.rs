@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use farrier_core::dirty::Memory;
+use farrier_core::drive::bulkfree::Freed;
+use farrier_core::drive::pfs::PfsChange;
 use farrier_core::drive::{self, Host, read_block, ready};
 use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use farrier_core::error::{DeviceFault, Error, FaultCause};
@@ -162,6 +164,22 @@ impl Blocks {
     /// The volume failed.
     pub fn sync(&self) -> Result<(), Error> {
         self.writing.as_ref().map_or(Ok(()), |writing| writing.sync())
+    }
+
+    /// Commits a change of the PFSs, and everything that was changed before.
+    ///
+    /// # Errors
+    /// Why it cannot be made, or the volume failed.
+    pub fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
+        self.writing()?.change_pfs(change)
+    }
+
+    /// Frees what nothing refers to, beside everything else.
+    ///
+    /// # Errors
+    /// What could not be read, or the volume failed.
+    pub fn bulkfree(&self) -> Result<Freed, Error> {
+        self.writing()?.bulkfree()
     }
 
     /// As [`sync`](Self::sync), for the last time.

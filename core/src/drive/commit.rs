@@ -114,6 +114,21 @@ pub async fn flush<H: WriteHost>(
     commit_or_fail(host, flusher, frozen, super_root, None).await.map(|()| true)
 }
 
+/// Commits everything that was changed, for the last time: commits follow until space that was
+/// given back is free on media too, and no scan has to find it.
+///
+/// # Errors
+/// As [`flush`].
+pub async fn close<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(), Error> {
+    flush(host, flusher, false).await?;
+    if flusher.writer.freemap().waiting_chunks() > 0 {
+        for _ in 0..=REUSE_DELAY {
+            flush(host, flusher, true).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Commits everything that was changed, and a change of the PFSs with it.
 ///
 /// # Errors

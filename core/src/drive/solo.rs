@@ -139,6 +139,17 @@ impl<S: Storage> Solo<S> {
         result
     }
 
+    /// Commits what was changed, for the last time; see [`commit::close`].
+    ///
+    /// # Errors
+    /// What a device said; [`Error::Busy`] while a flush is on its way.
+    pub async fn close(&self) -> Result<(), Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = commit::close(self, &mut flusher).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
     /// Commits a change of the PFSs.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub(crate) struct PfsCommand {
     action: Option<Action>,
 
     #[command(flatten)]
-    devices: Option<DeviceArguments>,
+    devices: DeviceArguments,
 
     /// Write one JSON document.
     #[arg(long)]
@@ -105,12 +105,10 @@ struct Row {
 
 impl PfsCommand {
     pub(crate) fn run(&self) -> Outcome {
-        let devices = match (&self.action, &self.devices) {
-            (Some(action), _) => return action.run(),
-            (None, Some(devices)) => devices,
-            (None, None) => return Err(Failure::new("name a device")),
-        };
-        let image = devices.open()?;
+        if let Some(action) = &self.action {
+            return action.run();
+        }
+        let image = self.devices.open()?;
         let list = image.list_pfs()?;
         let broken: Vec<_> =
             list.broken.iter().map(|error| image.blocks().explain(error)).collect();

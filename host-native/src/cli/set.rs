@@ -45,7 +45,9 @@ impl Set {
             None => Vec::new(),
         };
         if let Some(more) = &self.path {
-            path.push(b'/');
+            if !path.is_empty() {
+                path.push(b'/');
+            }
             path.extend_from_slice(more.as_bytes());
         }
         let (compression, check) = (self.compression, self.check.map(CheckMethod::code));

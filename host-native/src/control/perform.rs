@@ -19,6 +19,7 @@ use farrier_core::volume::{OpenOptions, Space};
 use super::{Reply, Request};
 use crate::device::Devices;
 use crate::image::choose;
+use crate::tree::Tree;
 
 /// A volume that is open for writing, as far as requests need it.
 pub trait Actions {
@@ -163,6 +164,40 @@ fn random_uuid() -> io::Result<Uuid> {
     Ok(Uuid(bytes))
 }
 
+impl Actions for Tree {
+    fn pfs(&self) -> Pfs {
+        Self::pfs(self)
+    }
+
+    fn label(&self) -> Vec<u8> {
+        Self::label(self).to_vec()
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.image().blocks().sync()
+    }
+
+    fn space(&self) -> Space {
+        self.image().blocks().space()
+    }
+
+    fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
+        self.image().blocks().change_pfs(change)
+    }
+
+    fn bulkfree(&self) -> Result<Freed, Error> {
+        self.image().blocks().bulkfree()
+    }
+
+    fn resolve(&self, path: &[u8]) -> Result<Attributes, Error> {
+        Self::resolve(self, path, LastLink::Follow)
+    }
+
+    fn set_attributes(&self, change: &SetAttributes) -> Result<(), Error> {
+        self.change(change).map(|_| ())
+    }
+}
+
 /// A volume that is not mounted, opened for one request.
 #[derive(Debug)]
 pub struct Offline {
@@ -199,6 +234,13 @@ impl Offline {
     #[must_use]
     pub const fn solo(&self) -> &Solo<Devices> {
         &self.solo
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        // what failed was told by the request
+        let _ = ready(self.solo.close());
     }
 }
 

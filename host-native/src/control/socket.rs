@@ -6,6 +6,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Reply, Request};
@@ -60,27 +63,49 @@ pub fn ask(directory: &Path, request: &Request) -> Result<Reply, AskError> {
     serde_json::from_str(&answer).map_err(|error| broken(error.into()))
 }
 
-/// The end of a mount that is asked.
+/// The end of a mount that is asked; it stops with its owner.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
+    address: SocketAddr,
+    is_stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens for requests about the mount at `directory`, which has to be served already.
+    /// Answers requests about the mount at `directory`, which has to be served already.
     ///
     /// # Errors
     /// What the system says.
-    pub fn listen(directory: &Path) -> io::Result<Self> {
+    pub fn start(
+        directory: &Path,
+        answer: impl Fn(&Request) -> Reply + Send + 'static,
+    ) -> io::Result<Self> {
         let device = std::fs::metadata(directory)?.dev();
-        Ok(Self { listener: UnixListener::bind_addr(&address(device)?)? })
+        let address = address(device)?;
+        let listener = UnixListener::bind_addr(&address)?;
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_stopped);
+        let thread = std::thread::Builder::new().name("requests".to_owned()).spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stop.load(Ordering::Acquire) {
+                    return;
+                }
+                // a peer that breaks off is no concern of the mount
+                let _ = serve_one(stream, &answer);
+            }
+        })?;
+        Ok(Self { address, is_stopped, thread: Some(thread) })
     }
+}
 
-    /// Answers one request after the other, as long as the process lives.
-    pub fn serve(self, answer: impl Fn(&Request) -> Reply) {
-        // a peer that breaks off is no concern of the mount
-        for stream in self.listener.incoming().flatten() {
-            let _ = serve_one(stream, &answer);
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::Release);
+        // wakes the thread up
+        let woken = UnixStream::connect_addr(&self.address);
+        if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
+            // a thread that panicked has nothing to give back
+            let _ = thread.join();
         }
     }
 }

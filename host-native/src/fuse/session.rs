@@ -18,6 +18,7 @@ use super::filesystem::TreeFilesystem;
 use super::options::MountOptions;
 use super::report::Report;
 use super::unmount::{find_helper, mounted_at, option_value, real_path, unmount};
+use crate::control::{Server, perform};
 use crate::image::Image;
 use crate::tree::Tree;
 
@@ -107,6 +108,7 @@ pub struct Mounted {
     image: Arc<Image>,
     directory: PathBuf,
     server: JoinHandle<io::Result<()>>,
+    requests: Option<Server>,
 }
 
 impl Mounted {
@@ -130,6 +132,7 @@ impl Mounted {
         let report = Report::new(Box::new(tell));
         let image = Arc::clone(tree.image());
         let is_writable = tree.is_writable();
+        let asked = tree.clone();
         let filesystem = TreeFilesystem::new(tree, options.owner, report);
         let session = open_session(filesystem, &directory, options, &source, is_writable)?;
         let server = std::thread::Builder::new()
@@ -142,7 +145,11 @@ impl Mounted {
             let hint = format!("/sys/class/bdi/{}:{}/read_ahead_kb", device.0, device.1);
             let _ = std::fs::write(hint, KERNEL_AHEAD_KIB);
         }
-        Ok(Self { image, directory, server })
+        // Where nobody can be asked, the mount works all the same.
+        let requests = is_writable
+            .then(|| Server::start(&directory, move |request| perform(&asked, request)).ok())
+            .flatten();
+        Ok(Self { image, directory, server, requests })
     }
 
     /// Where it is mounted.
@@ -160,6 +167,7 @@ impl Mounted {
             .server
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("a thread that served the mount panicked")));
+        drop(self.requests);
         let blocks = self.image.blocks();
         let committed = blocks.finish().map_err(|error| {
             let text = blocks.explain(&error);

@@ -11,14 +11,21 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use farrier_core::dirty::TreeId;
+use farrier_core::drive::bulkfree::Freed;
 use farrier_core::drive::change::WriteHost;
-use farrier_core::drive::commit::{Flusher, flush};
+use farrier_core::drive::commit::{Flusher, change_pfs, close, flush};
+use farrier_core::drive::pfs::PfsChange;
 use farrier_core::drive::{bulkfree, load_freemap, ready};
 use farrier_core::error::Error;
 use farrier_core::units::Inum;
 
 use super::Writing;
 use crate::blocks::lock;
+
+/// The part of a volume, one in so many, whose space a scan is made for by itself.
+const SCAN_SHARE: u64 = 128;
+/// Least bytes that one is made for.
+const SCAN_BYTES_MIN: u64 = 8 << 20;
 
 /// How far flushing has come.
 #[derive(Debug, Default)]
@@ -58,7 +65,7 @@ impl Flushing {
 
     /// Commits what was changed and ends the thread.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        let result = self.writing.sync();
+        let result = self.writing.close();
         lock(&self.writing.progress).is_closed = true;
         self.writing.signal.notify_all();
         if let Some(thread) = self.thread.take() {
@@ -114,6 +121,19 @@ impl Writing {
                 _ => Whereabouts::OnMedia,
             })
         })
+    }
+
+    /// Commits everything for the last time.
+    fn close(&self) -> Result<(), Error> {
+        let mut flusher = self.lock_flusher();
+        self.flush(&mut flusher, false)?;
+        ready(close(self, &mut flusher))
+    }
+
+    /// Commits a change of the PFSs, and everything that was changed before.
+    pub(crate) fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
+        let mut flusher = self.lock_flusher();
+        ready(change_pfs(self, &mut flusher, change))
     }
 
     fn sync_if(&self, whereabouts: impl Fn() -> Whereabouts) -> Result<(), Error> {
@@ -205,6 +225,11 @@ impl Writing {
                 drop(progress);
                 // an error is told, and kept by the memory
                 let _ = self.flush(&mut self.lock_flusher(), false);
+                if self.failed().is_none() && self.is_scan_worth_it() {
+                    // Who deletes something large wants the space. Where not everything can be
+                    // read, nothing is freed, and whoever reads it is told.
+                    let _ = self.bulkfree();
+                }
                 progress = lock(&self.progress);
                 continue;
             }
@@ -267,20 +292,34 @@ impl Writing {
     /// Frees what nothing refers to: a scan of the whole volume, beside which everything goes on.
     fn reclaim(&self) -> Result<(), Error> {
         let relieved = lock(&self.progress).relieved;
-        let _one_at_a_time = lock(&self.scanning);
+        let one_at_a_time = lock(&self.scanning);
         if lock(&self.progress).relieved != relieved {
             return Ok(());
         }
+        drop(one_at_a_time);
+        self.bulkfree().map(|_| ())
+    }
+
+    /// As `reclaim`, for who wants to know what it came to.
+    pub(crate) fn bulkfree(&self) -> Result<Freed, Error> {
+        let _one_at_a_time = lock(&self.scanning);
         let mut scan = {
             let mut flusher = self.lock_flusher();
             ready(bulkfree::begin(self, &mut flusher))?
         };
         ready(bulkfree::run_scan(self, &mut scan));
         let mut flusher = self.lock_flusher();
-        ready(bulkfree::finish(self, &mut flusher, scan))?;
+        let freed = ready(bulkfree::finish(self, &mut flusher, scan))?;
         self.unread_free_bytes.store(0, Ordering::Relaxed);
         lock(&self.progress).relieved += 1;
-        Ok(())
+        Ok(freed)
+    }
+
+    /// Whether so much was let go of that only a scan finds that one is worth it by itself.
+    fn is_scan_worth_it(&self) -> bool {
+        let size = self.store.volume().space().size_bytes;
+        let worth = (size / SCAN_SHARE).max(SCAN_BYTES_MIN);
+        self.lock_flusher().writer().leaked_bytes() >= worth
     }
 }
 
