@@ -12,17 +12,21 @@ use farrier_core::error::Error;
 use farrier_core::fs::{
     Clash, Create, GetAttributes, ListPfs, New, Pfs, Rename, SetAttributes, Unlink, Victim, Write,
 };
+use farrier_core::media::check::{CheckMethod, Checks, store};
 use farrier_core::media::inode::ObjectKind;
 use farrier_core::scan::{CheckOptions, Finding, Grade};
 use farrier_core::units::{Inum, WallTime};
+use farrier_tests::against::dirt;
 use farrier_tests::checking::check;
 use farrier_tests::host::{Files, TestHost};
 use farrier_tests::images::{
     Damaged, all_golden, copies, manifest, scratch, shipped_folder, unpack,
 };
 use farrier_tests::manifest::Entry;
+use farrier_tests::ram::RamDisk;
+use farrier_tests::session::nothing;
 use farrier_tests::walk::{Seen, differences, walk};
-use farrier_tests::writing::WritingHost;
+use farrier_tests::writing::{WritingHost, format_storage};
 
 const NOW: WallTime = WallTime(1_700_000_000_000_000);
 
@@ -289,4 +293,146 @@ fn damaged_images_do_not_become_worse() {
     }
     println!("{opened} damaged images opened for writing, {done} changes");
     assert!(opened > 30 && done > 30);
+}
+
+/// A volume as bytes, and every reference of its trees.
+struct Bytes {
+    image: Vec<u8>,
+    checks: Checks,
+    /// Whether junk is planted on the way.
+    plants: bool,
+    /// References by the inode that they hang in, kind, key and length of the key: what stands in
+    /// their bytes that nobody understands, and in their blocks.
+    found: BTreeMap<(u64, u8, u64, u8), (Vec<u8>, Vec<u8>)>,
+}
+
+const JUNK: [u8; 56] = *b"junk that nobody understands and everybody keeps, always";
+
+impl Bytes {
+    /// Goes through what hangs in the reference at `at` of `block`.
+    fn visit(&mut self, holder: u64, reference: &mut [u8]) {
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        let (kind, data_off) = (reference[0], number(&reference[32..40]));
+        if !matches!(kind, 1..=3) {
+            return;
+        }
+        let (key, key_bits) = (number(&reference[8..16]), reference[3]);
+        let start = usize::try_from(data_off & !0x3f).unwrap();
+        let range = start..start + (1 << (data_off & 0x3f));
+        let mut block = self.image[range.clone()].to_vec();
+        let table = match kind {
+            1 if block[0x51] & 1 == 0 => 0x200..0x400,
+            2 => 0..block.len(),
+            _ => 0..0,
+        };
+        let below = if kind == 1 { number(&block[0x58..0x60]) } else { holder };
+        // every PFS numbers its inodes for itself
+        let below = if holder >> 32 == 0 && kind == 1 { key | 1 << 63 } else { below };
+        let mut slots = block[table.clone()].to_vec();
+        slots.chunks_mut(128).for_each(|slot| self.visit(below, slot));
+        block[table].copy_from_slice(&slots);
+        if self.plants {
+            if kind == 1 {
+                for (at, len) in RESERVED {
+                    block[at..at + len].copy_from_slice(&JUNK[..len]);
+                }
+            }
+            reference[2] = 0x5a;
+            reference[4] = 0x77;
+            reference[40..48].copy_from_slice(&JUNK[..8]);
+            let method = CheckMethod::from_code(reference[1] >> 4).unwrap();
+            let mut code = JUNK[..].to_vec();
+            code.resize(64, 0x99);
+            let code: &mut [u8; 64] = (&mut code[..]).try_into().unwrap();
+            store(self.checks.compute(&block, method), code);
+            reference[64..128].copy_from_slice(code);
+            self.image[range].copy_from_slice(&block);
+        }
+        let mut kept = reference[2..3].to_vec();
+        kept.extend_from_slice(&reference[4..5]);
+        kept.extend_from_slice(&reference[40..48]);
+        kept.extend_from_slice(&reference[88..128]);
+        let inside = match kind {
+            1 => RESERVED.iter().flat_map(|(at, len)| block[*at..at + len].to_vec()).collect(),
+            _ => Vec::new(),
+        };
+        self.found.insert((holder, kind, key, key_bits), (kept, inside));
+    }
+
+    fn visit_all(&mut self) {
+        let mut slot = self.image[0x200..0x280].to_vec();
+        self.visit(0, &mut slot);
+        self.image[0x200..0x280].copy_from_slice(&slot);
+    }
+}
+
+/// Parts of an inode that nobody uses (media format 5).
+const RESERVED: [(usize, usize); 6] =
+    [(0x02, 1), (0x84, 1), (0xb8, 8), (0xc8, 8), (0xd8, 8), (0xe8, 24)];
+
+#[test]
+fn what_nobody_understands_stays() {
+    let disk = RamDisk::new(64 << 20);
+    format_storage(&disk);
+    let host = WritingHost::open(disk, 1 << 20).unwrap();
+    let pfs = host.open_pfs("DATA").unwrap();
+    let create = |host: &WritingHost<RamDisk>, directory, name: &str, new| {
+        let name = name.as_bytes().to_vec();
+        let (mode, uid, gid, now) = (0o700, 3, 4, NOW);
+        host.change(&Create { pfs, directory, name, new, mode, uid, gid, now }).unwrap().inum
+    };
+    let directory = create(&host, Inum::ROOT, "directory", New::Directory);
+    let files: Vec<Inum> =
+        (0..400).map(|n| create(&host, directory, &format!("file {n}"), New::File)).collect();
+    let bytes: Vec<u8> = (0..300_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+    let write = |host: &WritingHost<RamDisk>, inum, offset, bytes: &[u8]| {
+        host.change(&Write { pfs, inum, offset: Some(offset), bytes, now: NOW }).unwrap();
+    };
+    write(&host, files[0], 0, &bytes);
+    write(&host, files[1], 0, &bytes[..100_000]);
+    host.flush().unwrap();
+    let (checks, found) = (Checks::with_crc32c(crc32c::crc32c), BTreeMap::new());
+    let mut media = Bytes { image: host.storage().bytes(), checks, plants: true, found };
+    media.visit_all();
+    // the header is in sectors with three codes, each over what the one before is in
+    media.image[0x8000..0x8038].copy_from_slice(&JUNK);
+    for (from, to, at) in [(0x200, 0x400, 0x1f8), (0, 0x1fc, 0x1fc), (0, 0xfffc, 0xfffc)] {
+        let code = checks.crc32c(&media.image[from..to]).to_le_bytes();
+        media.image[at..at + 4].copy_from_slice(&code);
+    }
+    let before = std::mem::take(&mut media.found);
+    assert!(before.keys().filter(|(_, kind, ..)| *kind == 2).count() > 4, "there are tables");
+    let disk = RamDisk::with(media.image);
+    let clean = |disk: &RamDisk| {
+        let host = TestHost::over(disk.clone(), false, 8 << 20).unwrap();
+        let found = dirt(&host, nothing);
+        assert!(found.is_empty(), "{found:#?}");
+    };
+    clean(&disk);
+    let host = WritingHost::open(disk, 1 << 20).unwrap();
+    let pfs = host.open_pfs("DATA").unwrap();
+    write(&host, files[0], 70_000, b"changed");
+    write(&host, files[2], 0, b"short");
+    for n in 0..10 {
+        create(&host, directory, &format!("new {n}"), New::File);
+    }
+    let size = Some(200_000);
+    host.change(&SetAttributes { size, ..SetAttributes::new(pfs, files[0], NOW) }).unwrap();
+    let (victim, keep, name) = (Victim::File, false, b"file 7".to_vec());
+    host.change(&Unlink { pfs, directory, name, victim, keep, now: NOW }).unwrap();
+    host.flush().unwrap();
+    clean(host.storage());
+    let image = host.storage().bytes();
+    assert_eq!(image[0x8000..0x8038], JUNK);
+    let mut media = Bytes { image, checks, plants: false, found: BTreeMap::new() };
+    media.visit_all();
+    let mut kept = 0;
+    for (place, after) in &media.found {
+        // a file block that was written is another one
+        let Some(before) = before.get(place).filter(|_| place.1 != 3) else { continue };
+        assert_eq!(after, before, "{place:x?}");
+        kept += 1;
+    }
+    println!("{kept} of {} references kept what they had", before.len());
+    assert!(kept > 380);
 }
