@@ -12,6 +12,7 @@
 mod perform;
 mod socket;
 
+pub(crate) use perform::now;
 pub use perform::{Actions, Offline, perform};
 pub use socket::{AskError, Server, ask};
 

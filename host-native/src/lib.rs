@@ -12,6 +12,7 @@
 //! | [`image`] | an opened file system, with blocking calls |
 //! | [`tree`] | one PFS of it: paths, contents, directories |
 //! | [`copy`] | copying out of a tree |
+//! | [`copy_in`] | copying into a volume |
 //! | [`control`] | what can be asked of a volume, mounted or not |
 //! | [`check`] | running the checker with several threads |
 //! | [`recognise`] | what lies on a device already, HAMMER2 or not |
@@ -28,6 +29,7 @@ pub mod blocks;
 pub mod check;
 pub mod control;
 pub mod copy;
+pub mod copy_in;
 pub mod device;
 pub mod errno;
 pub mod fuse;

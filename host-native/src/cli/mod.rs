@@ -3,6 +3,7 @@
 mod bulkfree;
 mod cat;
 mod check;
+mod copy_in;
 mod copy_out;
 mod df;
 mod failure;
@@ -51,6 +52,7 @@ enum Command {
     Cat(cat::Cat),
     Stat(stat::Stat),
     CopyOut(copy_out::CopyOut),
+    CopyIn(copy_in::CopyIn),
     Check(check::CheckCommand),
     Show(show::Show),
     Freemap(freemap::Freemap),
@@ -80,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Cat(command) => command.run(),
         Command::Stat(command) => command.run(),
         Command::CopyOut(command) => command.run(),
+        Command::CopyIn(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Show(command) => command.run(),
         Command::Freemap(command) => command.run(),
