@@ -3,6 +3,10 @@
 //! This page knows no file system: whether an `@` belongs to a file's name is asked of whoever
 //! parses ([`parse`]).
 
+mod format;
+
+pub use format::NewFileSystem;
+
 use std::ffi::OsString;
 
 use lexopt::prelude::{Long, Short, Value};
@@ -73,6 +77,83 @@ pub enum Command {
     },
     /// Check everything that the volume refers to.
     Check,
+    /// Make a new file system.
+    Format(NewFileSystem),
+    /// Copy files and trees into the volume.
+    CopyIn {
+        /// What to copy.
+        sources: Vec<String>,
+        /// Where to.
+        path: Vec<u8>,
+    },
+    /// Make directories.
+    MakeDirectories {
+        /// Their paths.
+        paths: Vec<Vec<u8>>,
+    },
+    /// Take names away.
+    Remove {
+        /// Their paths.
+        paths: Vec<Vec<u8>>,
+        /// Directories too, with everything below them.
+        recursive: bool,
+    },
+    /// Copy a PFS as it is.
+    Snapshot {
+        /// Label of the copy.
+        label: Vec<u8>,
+    },
+    /// Make an empty PFS.
+    CreatePfs {
+        /// Its label.
+        label: Vec<u8>,
+    },
+    /// Remove a PFS and everything in it.
+    DeletePfs {
+        /// Its label.
+        label: Vec<u8>,
+    },
+    /// Give a PFS another label.
+    RenamePfs {
+        /// The label so far.
+        label: Vec<u8>,
+        /// The label from now on.
+        new_label: Vec<u8>,
+    },
+    /// Free what nothing refers to.
+    Bulkfree,
+    /// Do what stands in a file.
+    Script {
+        /// The file, outside of the volume.
+        file: String,
+    },
+}
+
+impl Command {
+    /// Whether the volumes are written to.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        match self {
+            Self::Info
+            | Self::Pfs
+            | Self::List { .. }
+            | Self::Tree { .. }
+            | Self::Cat { .. }
+            | Self::Stat { .. }
+            | Self::CopyOut { .. }
+            | Self::Check => false,
+            Self::Format(_)
+            | Self::CopyIn { .. }
+            | Self::MakeDirectories { .. }
+            | Self::Remove { .. }
+            | Self::Snapshot { .. }
+            | Self::CreatePfs { .. }
+            | Self::DeletePfs { .. }
+            | Self::RenamePfs { .. }
+            | Self::Bulkfree
+            | Self::Script { .. } => true,
+        }
+    }
 }
 
 /// A file, by path or by number.
@@ -156,10 +237,11 @@ struct Raw {
     inodes: Vec<u64>,
     long: bool,
     recursive: bool,
-    format: Format,
+    output: Format,
     cache_bytes: Option<usize>,
     allow_truncated: bool,
     header: Option<u8>,
+    file_system: format::Options,
 }
 
 impl Raw {
@@ -167,6 +249,8 @@ impl Raw {
         let name = match option {
             Named::Letter('l') => "long",
             Named::Letter('R') => "recursive",
+            Named::Letter('L') => "label",
+            Named::Letter('f') => "force",
             Named::Letter(letter) => return Err(format!("unknown option -{letter}; see --help")),
             Named::Word(word) => word,
         };
@@ -177,8 +261,8 @@ impl Raw {
         match name {
             "long" => self.long = true,
             "recursive" => self.recursive = true,
-            "json" => self.format = Format::Json,
-            "postcard" => self.format = Format::Postcard,
+            "json" => self.output = Format::Json,
+            "postcard" => self.output = Format::Postcard,
             "allow-truncated" => self.allow_truncated = true,
             "volume" => self.volumes.push(value()?),
             "cache" => self.cache_bytes = Some(size(&value()?)?),
@@ -187,64 +271,36 @@ impl Raw {
                 slot @ 0..4 => self.header = u8::try_from(slot).ok(),
                 slot => return Err(format!("no header copy {slot}; they are numbered 0 to 3")),
             },
+            "force" => self.file_system.force(),
+            "size" | "label" | "compression" | "check" => {
+                self.file_system.set(name, &value()?)?;
+            }
             _ => return Err(format!("unknown option --{name}; see --help")),
         }
         Ok(())
     }
 
-    fn request(self, is_file: impl Fn(&str) -> bool) -> Result<Request, String> {
-        let mut words = self.words.into_iter();
-        let name = words.next().ok_or("no command given; see --help")?;
+    fn request(mut self, is_file: impl Fn(&str) -> bool) -> Result<Request, String> {
+        let mut words = std::mem::take(&mut self.words).into_iter().peekable();
+        let mut name = words.next().ok_or("no command given; see --help")?;
+        if name == "pfs" && words.peek().is_some_and(is_pfs_verb) {
+            name.push(" ");
+            name.extend(words.next());
+        }
         let device = words.next();
         let mut words = words.map(|word| word.as_encoded_bytes().to_vec()).collect();
         let name = name.to_string_lossy();
-        let mut inodes: Vec<Target> = self.inodes.into_iter().map(Target::Inode).collect();
-        let takes_pfs = !matches!(&*name, "info" | "pfs" | "check");
-        let command = match &*name {
-            "info" => Command::Info,
-            "pfs" => Command::Pfs,
-            "check" => Command::Check,
-            "ls" => Command::List {
-                path: path_or_root(&mut words),
-                long: self.long,
-                recursive: self.recursive,
-            },
-            "tree" => Command::Tree { path: path_or_root(&mut words) },
-            "cat" | "stat" => {
-                let mut targets: Vec<_> = words.drain(..).map(Target::Path).collect();
-                targets.append(&mut inodes);
-                match &*name {
-                    "cat" if targets.is_empty() => return Err("cat needs a path".into()),
-                    "cat" => Command::Cat { targets },
-                    _ if targets.is_empty() => {
-                        Command::Stat { targets: vec![Target::Path(b"/".to_vec())] }
-                    }
-                    _ => Command::Stat { targets },
-                }
-            }
-            "copy-out" => {
-                let destination = words.pop().filter(|_| !words.is_empty());
-                let destination = destination
-                    .ok_or("copy-out needs a path in the volume and a destination")
-                    .map(String::from_utf8)?
-                    .map_err(|_| "the destination is not UTF-8, which WASI asks for")?;
-                let path = path_or_root(&mut words);
-                Command::CopyOut { path, destination }
-            }
-            other => return Err(format!("unknown command {other}; see --help")),
-        };
+        let command = self.command(&name, &mut words)?;
         if !words.is_empty() {
             return Err(format!("{name} takes fewer arguments; see --help"));
         }
-        if !inodes.is_empty() {
-            return Err(format!("{name} takes no --inode"));
-        }
+        self.check_options(&name, &command)?;
         let device = device.ok_or_else(|| format!("{name} needs a device; see --help"))?;
         let device = device
             .into_string()
             .map_err(|_| "the device's name is not UTF-8, which WASI asks for")?;
         let (first, label) = split_label(&device, is_file);
-        if label.is_some() && !takes_pfs {
+        if label.is_some() && !takes_pfs(&command) {
             return Err(format!("{name} is about the whole volume; leave out the @LABEL"));
         }
         let mut volumes = vec![first.to_owned()];
@@ -254,13 +310,133 @@ impl Raw {
             volumes,
             label: label.map(|label| label.as_bytes().to_vec()),
             command,
-            format: self.format,
+            format: self.output,
             cache_bytes: self.cache_bytes.unwrap_or(CACHE_DEFAULT),
             // A check tells by itself that a device is short, and what that costs.
             allow_truncated: self.allow_truncated || is_check,
             header: self.header,
         })
     }
+
+    /// The command `name`; it takes its own of the `words` behind the device.
+    fn command(&mut self, name: &str, words: &mut Vec<Vec<u8>>) -> Result<Command, String> {
+        Ok(match name {
+            "info" => Command::Info,
+            "pfs" | "pfs list" => Command::Pfs,
+            "check" => Command::Check,
+            "ls" => Command::List {
+                path: path_or_root(words),
+                long: self.long,
+                recursive: self.recursive,
+            },
+            "tree" => Command::Tree { path: path_or_root(words) },
+            "cat" | "stat" => self.files(name, words)?,
+            "copy-out" => {
+                let destination = words.pop().filter(|_| !words.is_empty());
+                let destination =
+                    destination.ok_or("copy-out needs a path in the volume and a destination")?;
+                let path = path_or_root(words);
+                Command::CopyOut { path, destination: utf8("the destination", destination)? }
+            }
+            "format" => Command::Format(self.file_system.finish()),
+            "copy-in" => {
+                let path = words.pop().filter(|_| !words.is_empty());
+                let path = path.ok_or("copy-in needs what to copy and a path in the volume")?;
+                let sources = words.drain(..).map(|word| utf8("what to copy", word));
+                Command::CopyIn { sources: sources.collect::<Result<_, _>>()?, path }
+            }
+            "mkdir" => Command::MakeDirectories { paths: some_paths(name, words)? },
+            "rm" => Command::Remove { paths: some_paths(name, words)?, recursive: self.recursive },
+            "snapshot" => Command::Snapshot { label: label(name, words)? },
+            "pfs create" => Command::CreatePfs { label: label(name, words)? },
+            "pfs delete" => Command::DeletePfs { label: label(name, words)? },
+            "pfs rename" => {
+                let old = label(name, words)?;
+                if words.is_empty() {
+                    return Err("pfs rename needs the label so far and the new one".into());
+                }
+                Command::RenamePfs { label: old, new_label: words.remove(0) }
+            }
+            "bulkfree" => Command::Bulkfree,
+            "script" => {
+                let file = words.pop().ok_or("script needs the file with what to do")?;
+                Command::Script { file: utf8("the script's name", file)? }
+            }
+            other => return Err(format!("unknown command {other}; see --help")),
+        })
+    }
+
+    fn files(&mut self, name: &str, words: &mut Vec<Vec<u8>>) -> Result<Command, String> {
+        let mut targets: Vec<_> = words.drain(..).map(Target::Path).collect();
+        targets.extend(self.inodes.drain(..).map(Target::Inode));
+        Ok(match name {
+            "cat" if targets.is_empty() => return Err("cat needs a path".into()),
+            "cat" => Command::Cat { targets },
+            _ if targets.is_empty() => Command::Stat { targets: vec![Target::Path(b"/".to_vec())] },
+            _ => Command::Stat { targets },
+        })
+    }
+
+    /// Options that would do nothing are a misunderstanding.
+    fn check_options(&self, name: &str, command: &Command) -> Result<(), String> {
+        if !self.inodes.is_empty() {
+            return Err(format!("{name} takes no --inode"));
+        }
+        if let Some(option) = self.file_system.given
+            && !matches!(command, Command::Format(_))
+        {
+            return Err(format!("{name} takes no --{option}"));
+        }
+        if command.writes() && (self.header.is_some() || self.allow_truncated) {
+            return Err(format!(
+                "{name} writes, and takes no --header and no --allow-truncated: they are for \
+                 rescuing what can still be read"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is about one tree of the volume, that a label may name.
+const fn takes_pfs(command: &Command) -> bool {
+    match command {
+        Command::List { .. }
+        | Command::Tree { .. }
+        | Command::Cat { .. }
+        | Command::Stat { .. }
+        | Command::CopyOut { .. }
+        | Command::CopyIn { .. }
+        | Command::MakeDirectories { .. }
+        | Command::Remove { .. }
+        | Command::Snapshot { .. }
+        | Command::Script { .. } => true,
+        Command::Info
+        | Command::Pfs
+        | Command::Check
+        | Command::Format(_)
+        | Command::CreatePfs { .. }
+        | Command::DeletePfs { .. }
+        | Command::RenamePfs { .. }
+        | Command::Bulkfree => false,
+    }
+}
+
+fn utf8(what: &str, word: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(word).map_err(|_| format!("{what} is not UTF-8, which WASI asks for"))
+}
+
+fn some_paths(name: &str, words: &mut Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, String> {
+    if words.is_empty() {
+        return Err(format!("{name} needs a path"));
+    }
+    Ok(std::mem::take(words))
+}
+
+fn label(name: &str, words: &mut Vec<Vec<u8>>) -> Result<Vec<u8>, String> {
+    if words.is_empty() {
+        return Err(format!("{name} needs a label"));
+    }
+    Ok(words.remove(0))
 }
 
 fn path_or_root(words: &mut Vec<Vec<u8>>) -> Vec<u8> {
@@ -298,6 +474,11 @@ pub fn size(text: &str) -> Result<usize, String> {
     };
     let size = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(1 << shift));
     size.ok_or_else(|| format!("{text} is no size; write 1000000, 64K, 16M or 1G"))
+}
+
+/// Whether it stands behind `pfs`, where otherwise a device would.
+fn is_pfs_verb(word: &OsString) -> bool {
+    ["list", "create", "delete", "rename"].iter().any(|verb| word == verb)
 }
 
 #[cfg(test)]

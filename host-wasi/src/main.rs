@@ -1,16 +1,22 @@
-//! HAMMER2 inside a WASI sandbox: reads volumes that lie as files under the preopened directories.
+//! HAMMER2 inside a WASI sandbox: reads and writes volumes that lie as files under the preopened
+//! directories.
 //!
 //! | module | what it is for |
 //! |---|---|
 //! | [`device`] | the files of a volume as the core's storage |
 //! | [`session`] | an opened volume: cache, PFS, paths |
+//! | [`edit`] | changing a PFS by paths |
+//! | [`clock`] | time and randomness |
 //! | [`walk`] | a tree, entry by entry, whatever the media says |
 //! | [`output`], [`render`] | reports, for programs and for people |
 //! | [`command`] | one command a file |
 //!
 //! Invariants:
 //! * One thread, and no call that waits: a file answers at once, so the core's futures are ready.
-//! * The only files that are written are those below a `copy-out`'s destination, all of them new.
+//! * Files are opened for writing only by commands that write: the volumes, and what is below a
+//!   `copy-out`'s destination, all of which is new. Nothing is removed or renamed.
+//! * A command that changes a volume commits what it did before it ends, also if it failed half-way:
+//!   what it had told or done is there, and never half a change.
 //! * Whatever could not be told is on the standard error, and the exit code says that there was
 //!   something: a short list must not look like a whole one.
 //!
@@ -19,8 +25,10 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod command;
 mod device;
+mod edit;
 mod failure;
 mod output;
 mod render;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::Name;
 
 /// Version of the types of this page.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest frame: a path of the deepest tree that is walked, and some more.
 pub const FRAME_LEN_MAX: usize = 4 << 20;
@@ -54,6 +54,58 @@ pub enum Report {
         /// The exit code of the run.
         code: u8,
     },
+    /// A file system was made (`format`).
+    Formatted(Formatted),
+    /// What was copied (`copy-in`).
+    Copied(Copied),
+    /// What is free now (`bulkfree`).
+    Freed(Freed),
+    /// Steps of a script that were done (`script`).
+    Done {
+        /// How many.
+        steps: u64,
+    },
+}
+
+/// A file system that was made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Formatted {
+    /// Its id.
+    pub id: String,
+    /// Version of the media format.
+    pub version: u32,
+    /// Labels of its PFSs.
+    pub labels: Vec<Name>,
+    /// Size of all volumes together.
+    pub size: u64,
+    /// Bytes that files and directories can take.
+    pub usable: u64,
+    /// What is worth a word beside the figures.
+    pub note: Option<String>,
+}
+
+/// What a copy into a volume came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Copied {
+    /// Files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub links: u64,
+    /// Bytes in the files.
+    pub bytes: u64,
+}
+
+/// What a bulk scan freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Freed {
+    /// Bytes that nothing referred to.
+    pub bytes: u64,
+    /// Bytes that something refers to and that were free by the freemap, which was mended.
+    pub corrupt_bytes: u64,
+    /// Blocks that something refers to.
+    pub blocks: u64,
 }
 
 /// A file system and the volumes that it consists of.

@@ -1,13 +1,15 @@
 //! An opened volume: its devices, its cache, and the way from labels and paths to inodes.
 
-use std::cell::RefCell;
 use std::fmt::Debug;
 
-use farrier_core::drive::{self, Host};
-use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Operation, Want};
+use farrier_core::drive::bulkfree::Freed;
+use farrier_core::drive::pfs::PfsChange;
+use farrier_core::drive::ready;
+use farrier_core::drive::solo::Solo;
+use farrier_core::engine::{Change, Operation};
 use farrier_core::error::Error;
 use farrier_core::fs::{
-    Attributes, GetAttributes, LastLink, ListPfs, OpenPfs, Pfs, ReadLink, Resolve,
+    Attributes, GetAttributes, LastLink, ListPfs, OpenPfs, Pfs, PfsInfo, ReadLink, Resolve,
 };
 use farrier_core::storage::Storage;
 use farrier_core::units::{DeviceIndex, Inum};
@@ -18,58 +20,45 @@ use farrier_wasi::name::Name;
 use crate::device::Devices;
 use crate::failure::Failure;
 
-/// A volume that is open for reading.
+/// A volume that is open, for reading or for writing too.
 #[derive(Debug)]
 pub(crate) struct Session {
-    devices: Devices,
-    volume: Volume,
-    cache: RefCell<BlockCache>,
-}
-
-impl Cache for Session {
-    fn peek(&self, id: &BlockId) -> Option<Block> {
-        self.cache.borrow().peek(id)
-    }
-}
-
-impl Host for Session {
-    async fn fetch(&self, want: &Want) -> Result<Block, Error> {
-        let block = drive::read_block(&self.volume, &self.devices, want).await?;
-        // Every command reads contents once, from the start to the end: kept, they would only
-        // drive out the tables that lead to the rest.
-        if !want.is_data() {
-            self.cache.borrow_mut().insert(*want.id(), Block::clone(&block));
-        }
-        Ok(block)
-    }
+    solo: Solo<Devices>,
 }
 
 impl Session {
-    /// Opens the volumes that `request` names.
+    /// Opens the volumes that `request` names: for writing if that is what it asks for.
     pub(crate) fn open(request: &Request) -> Result<Self, Failure> {
-        let devices = Devices::open(&request.volumes, false)?;
+        let devices = Devices::open(&request.volumes, request.command.writes())?;
         let options = OpenOptions {
             allow_truncated: request.allow_truncated,
             slot: request.header,
             ..OpenOptions::default()
         };
-        let volume = drive::ready(drive::open(&devices, options)).map_err(|error| {
+        let opened = if request.command.writes() {
+            ready(Solo::open_for_writing(devices, options, request.cache_bytes))
+        } else {
+            ready(Solo::open(devices, options, request.cache_bytes))
+        };
+        let solo = opened.map_err(|error| {
             let device = match error {
                 Error::Refused(refusal) => refusal.device(),
                 Error::Device(fault) => Some(fault.device),
                 _ => None,
             };
-            Failure::from(error).in_file(devices.name(device.unwrap_or(DeviceIndex(0))))
+            let index = device.map_or(0, |device| usize::from(device.0));
+            let name = request.volumes.get(index).map_or("", |name| name);
+            Failure::from(error).in_file(name)
         })?;
-        Ok(Self { devices, volume, cache: RefCell::new(BlockCache::new(request.cache_bytes)) })
+        Ok(Self { solo })
     }
 
     pub(crate) const fn volume(&self) -> &Volume {
-        &self.volume
+        self.solo.volume()
     }
 
     pub(crate) const fn devices(&self) -> &Devices {
-        &self.devices
+        self.solo.storage()
     }
 
     /// Runs an operation to its end.
@@ -78,41 +67,77 @@ impl Session {
         O: Operation,
         O::Output: Debug,
     {
-        drive::ready(drive::run(self, operation))
+        ready(self.solo.run(operation))
+    }
+
+    /// Makes a change; it lasts when it was committed.
+    pub(crate) fn change<C>(&self, change: &C) -> Result<C::Output, Error>
+    where
+        C: Change,
+        C::Output: Debug,
+    {
+        ready(self.solo.change(change))
+    }
+
+    /// Commits what was changed.
+    pub(crate) fn commit(&self) -> Result<(), Error> {
+        ready(self.solo.flush(false)).map(drop)
+    }
+
+    /// Commits a change of the PFSs.
+    pub(crate) fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
+        ready(self.solo.change_pfs(change))
+    }
+
+    /// Frees what nothing refers to.
+    pub(crate) fn bulkfree(&self) -> Result<Freed, Error> {
+        let scan = ready(self.solo.begin_bulkfree())?;
+        ready(self.solo.finish_bulkfree(scan))
     }
 
     /// A failure that is about the volume itself.
     pub(crate) fn failure(&self, failure: impl Into<Failure>) -> Failure {
         let device = DeviceIndex(0);
-        debug_assert!(self.devices.device_count() > 0, "a volume has a device");
-        failure.into().in_file(self.devices.name(device))
+        debug_assert!(self.devices().device_count() > 0, "a volume has a device");
+        failure.into().in_file(self.devices().name(device))
     }
 
     /// The PFS that `request` names, or the one that is meant when it names none.
     pub(crate) fn pfs(&self, request: &Request) -> Result<Pfs, Failure> {
-        let super_root = self.volume.super_root();
-        let open = |label: &[u8]| self.run(&OpenPfs { super_root, label: label.to_vec() });
+        let super_root = self.volume().super_root();
         let label = request.label.as_deref().unwrap_or(b"DATA");
-        match open(label) {
-            Err(Error::NoPfs) => {}
-            opened => return opened.map_err(|error| self.failure(error)),
+        match self.run(&OpenPfs { super_root, label: label.to_vec() }) {
+            Err(Error::NoPfs) => Ok(self.only_pfs(request.label.as_deref())?.pfs),
+            opened => opened.map_err(|error| self.failure(error)),
         }
-        let list = self.run(&ListPfs { super_root }).map_err(|error| self.failure(error))?;
-        // what is meant may be among those that cannot be read
-        if let Some(error) = list.broken.first() {
-            return Err(self.failure(*error));
+    }
+
+    /// As [`Session::pfs`], open for writing.
+    pub(crate) fn pfs_to_write(&self, request: &Request) -> Result<Pfs, Failure> {
+        let open = |label: &[u8]| ready(self.solo.open_tree(label));
+        match open(request.label.as_deref().unwrap_or(b"DATA")) {
+            Err(Error::NoPfs) => {
+                let only = self.only_pfs(request.label.as_deref())?;
+                open(&only.label).map_err(|error| self.failure(error))
+            }
+            opened => opened.map_err(|error| self.failure(error)),
         }
+    }
+
+    /// The PFS that goes without saying where `label` is none and there is no DATA.
+    fn only_pfs(&self, label: Option<&[u8]>) -> Result<PfsInfo, Failure> {
+        let list = self.list_pfs()?;
         let labels: Vec<_> =
-            list.entries.iter().map(|pfs| Name::from(&pfs.label[..]).to_string()).collect();
+            list.iter().map(|pfs| Name::from(&pfs.label[..]).to_string()).collect();
         let labels = labels.join(", ");
-        if request.label.is_some() {
+        if let Some(label) = label {
             let label = Name::from(label);
             let text = format!("no PFS labelled {label}; there is {labels}");
             return Err(self.failure(Failure::new(text)));
         }
-        let mut own = list.entries.iter().filter(|pfs| pfs.label != b"LOCAL");
+        let mut own = list.into_iter().filter(|pfs| pfs.label != b"LOCAL");
         match (own.next(), own.next()) {
-            (Some(only), None) => Ok(only.pfs),
+            (Some(only), None) => Ok(only),
             _ if labels.is_empty() => {
                 Err(self
                     .failure(Failure::new("holds no PFS at all; make one where it was formatted")))
@@ -120,6 +145,16 @@ impl Session {
             _ => Err(self.failure(Failure::new(format!(
                 "which PFS is meant? Write DEVICE@LABEL with one of {labels}"
             )))),
+        }
+    }
+
+    /// All PFSs; it fails if one cannot be read, for that may be the one that is meant.
+    pub(crate) fn list_pfs(&self) -> Result<Vec<PfsInfo>, Failure> {
+        let super_root = self.volume().super_root();
+        let list = self.run(&ListPfs { super_root }).map_err(|error| self.failure(error))?;
+        match list.broken.first() {
+            Some(error) => Err(self.failure(*error)),
+            None => Ok(list.entries),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Running the checker to its end.
 
+use std::path::Path;
+
 use farrier_core::drive::{self, Host};
 use farrier_core::scan::{Check, CheckOptions, Finding, Step, Summary};
 use farrier_core::storage::Storage;
@@ -28,4 +30,26 @@ pub fn check<S: Storage>(host: &TestHost<S>, options: CheckOptions) -> (Vec<Find
         }
     }
     panic!("the checker does not come to an end");
+}
+
+/// Runs the checker that is not ours over `image`, where it is beside the checkout: a second
+/// opinion on what was written.
+///
+/// # Panics
+/// It found something.
+pub fn second_opinion(image: &Path) {
+    let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/tools/check-image.py");
+    if !checker.exists() {
+        eprintln!("no second checker; {} is checked by our own only", image.display());
+        return;
+    }
+    let output = std::process::Command::new("python3")
+        .arg(&checker)
+        .arg("--no-tree")
+        .arg(image)
+        .output()
+        .expect("python3 runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}{said}", image.display());
 }

@@ -66,3 +66,63 @@ fn what_cannot_be_meant_is_said() {
         assert_eq!(parsed(line), Err(expected.to_owned()), "{line}");
     }
 }
+
+#[test]
+fn commands_that_write() {
+    let copy = request("copy-in d@DATA a b /there").command;
+    let sources = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(copy, Command::CopyIn { sources, path: b"/there".to_vec() });
+    let rename = request("pfs rename d old new").command;
+    let (label, new_label) = (b"old".to_vec(), b"new".to_vec());
+    assert_eq!(rename, Command::RenamePfs { label, new_label });
+    assert_eq!(request("pfs list d").command, Command::Pfs);
+    assert_eq!(request("pfs d").command, Command::Pfs);
+    assert_eq!(request("pfs ./create").volumes, ["./create"]);
+    let writing = ["snapshot d@DATA s", "bulkfree d", "rm -R d /x", "mkdir d /x", "script d f"];
+    assert!(writing.iter().all(|line| request(line).command.writes()));
+    let reading = ["check d", "copy-out d / x", "pfs d", "ls d"];
+    assert!(!reading.iter().any(|line| request(line).command.writes()));
+}
+
+#[test]
+fn what_a_new_file_system_is_to_be() {
+    let new = |line: &str| match request(line).command {
+        Command::Format(new) => new,
+        other => panic!("{other:?}"),
+    };
+    let plain = new("format d");
+    assert_eq!((plain.size, plain.labels, plain.compression), (None, vec![b"DATA".to_vec()], 2));
+    let full = new("format new --size 2T -L A,B --label C --compression zlib:9 --check sha192 -f");
+    assert_eq!(full.size, Some(2 << 40));
+    assert_eq!(full.labels, [b"A", b"B", b"C"]);
+    assert_eq!((full.compression, full.check.name(), full.force), (0x93, "sha192", true));
+    assert_eq!(new("format d -L none").labels, Vec::<Vec<u8>>::new());
+    assert_eq!(new("format d -L none -L A").labels.len(), 2);
+}
+
+#[test]
+fn what_writing_commands_cannot_mean_is_said() {
+    for (line, expected) in [
+        ("copy-in d a", "copy-in needs what to copy and a path in the volume"),
+        ("mkdir d", "mkdir needs a path"),
+        ("snapshot d", "snapshot needs a label"),
+        ("pfs rename d a", "pfs rename needs the label so far and the new one"),
+        ("pfs create d a b", "pfs create takes fewer arguments; see --help"),
+        ("pfs create", "pfs create needs a label"),
+        ("bulkfree d@A", "bulkfree is about the whole volume; leave out the @LABEL"),
+        ("format new@A", "format is about the whole volume; leave out the @LABEL"),
+        ("format d --size 1X", "--size 1X: no size; write e.g. 512M, 10G or 2T"),
+        (
+            "format d --check crc",
+            "--check crc: unknown; write xxhash64, sha192, iscsi32, none or disabled",
+        ),
+        ("ls d --force", "ls takes no --force"),
+        (
+            "rm d /x --header 1",
+            "rm writes, and takes no --header and no --allow-truncated: they are for rescuing what \
+             can still be read",
+        ),
+    ] {
+        assert_eq!(parsed(line), Err(expected.to_owned()), "{line}");
+    }
+}

@@ -37,9 +37,9 @@ const END: Report = Report::End { code: 0 };
 
 /// If this fails, the types changed: raise [`VERSION`] and write down the new bytes.
 #[test]
-fn the_bytes_of_version_1() {
+fn the_bytes_of_version_2() {
     let expected = [
-        &[2, 0, 0, 0, 0, 1][..],
+        &[2, 0, 0, 0, 0, 2][..],
         &[28, 0, 0, 0, 3, 3, b'/', b'a', 0xff, 0x82, 0x08, 5],
         &[1, 0xed, 0x03, 1, 0xe8, 0x07, 0, 0xac, 0x02, 0x80, 0x08],
         &[1, 4, 6, 8, 1, 0, 1, 1, b'b'],
