@@ -18,7 +18,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use farrier_core::error::Error;
@@ -40,6 +40,7 @@ use super::attributes::{Owner, bare_attr, file_attr, file_type};
 use super::changes::{self, now};
 use super::known::Known;
 use super::report::Report;
+use super::seeker::{Mountpoint, Question, Seeker};
 use super::streams::Streams;
 use crate::blocks::lock;
 use crate::errno::errno;
@@ -82,7 +83,8 @@ const TIME_GRAIN: Duration = Duration::from_micros(1);
 pub(crate) struct TreeFilesystem {
     tree: Tree,
     owner: Owner,
-    report: Report,
+    report: Arc<Report>,
+    seeker: Option<Seeker>,
     streams: Streams,
     known: Known,
     /// Directories that something in could not be told of: their listings end with an error.
@@ -98,9 +100,17 @@ thread_local! {
 }
 
 impl TreeFilesystem {
-    pub(crate) fn new(tree: Tree, owner: Owner, report: Report) -> Self {
+    pub(crate) fn new(tree: Tree, owner: Owner, report: Report, mountpoint: Mountpoint) -> Self {
+        let report = Arc::new(report);
+        let (of_seeker, tells) = (tree.clone(), Arc::clone(&report));
+        let seek = move |question, reply| answer_seek(&of_seeker, &tells, question, reply);
+        let seeker = match tree.is_writable() {
+            true => Seeker::start(mountpoint, Box::new(seek)),
+            false => None,
+        };
         Self {
             tree,
+            seeker,
             owner,
             report,
             streams: Streams::new(),
@@ -195,8 +205,7 @@ impl TreeFilesystem {
     }
 
     fn refusal(&self, error: &Error) -> Errno {
-        self.report.tell(error, || self.tree.image().blocks().explain(error));
-        Errno::from_i32(errno(error).raw_os_error())
+        refusal(&self.tree, &self.report, error)
     }
 
     /// Hands the names of `directory` behind `position` to `add`, until that says stop.
@@ -718,13 +727,34 @@ impl Filesystem for TreeFilesystem {
         let Ok(offset) = u64::try_from(offset) else {
             return reply.error(Errno::ENXIO);
         };
-        match self.tree.seek(Inum(ino.0), offset, target) {
-            // stored as i64: a file is no longer than that
-            Ok(Some(found)) => reply.offset(found.cast_signed()),
-            Ok(None) => reply.error(Errno::ENXIO),
-            Err(error) => reply.error(self.refusal(&error)),
+        let question = Question { inum: Inum(ino.0), offset, target };
+        if !self.tree.is_writable() {
+            return answer_seek(&self.tree, &self.report, question, reply);
+        }
+        match &self.seeker {
+            // without a thread that could wait, everything is data
+            None => reply.error(Errno::ENOSYS),
+            Some(seeker) => {
+                if let Err(reply) = seeker.ask(question, reply) {
+                    reply.error(Errno::EIO);
+                }
+            }
         }
     }
+}
+
+fn answer_seek(tree: &Tree, report: &Report, question: Question, reply: ReplyLseek) {
+    match tree.seek(question.inum, question.offset, question.target) {
+        // stored as i64: a file is no longer than that
+        Ok(Some(found)) => reply.offset(found.cast_signed()),
+        Ok(None) => reply.error(Errno::ENXIO),
+        Err(error) => reply.error(refusal(tree, report, &error)),
+    }
+}
+
+fn refusal(tree: &Tree, report: &Report, error: &Error) -> Errno {
+    report.tell(error, || tree.image().blocks().explain(error));
+    Errno::from_i32(errno(error).raw_os_error())
 }
 
 fn assemble(bytes: &mut Vec<u8>, extents: &[Extent]) {

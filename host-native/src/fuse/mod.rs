@@ -9,6 +9,7 @@
 //! | `changes` | the requests that change something, as changes of the core |
 //! | `known` | inodes that the kernel knows |
 //! | `attributes` | attributes as the kernel wants them |
+//! | `seeker` | looking for data that the kernel has not written yet |
 //! | `streams` | who reads which file in order |
 //! | `report` | read errors, each told once |
 
@@ -21,6 +22,7 @@ mod changes;
 mod filesystem;
 mod known;
 mod report;
+mod seeker;
 mod streams;
 
 pub use options::MountOptions;

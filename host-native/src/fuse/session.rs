@@ -17,6 +17,7 @@ use rustix::mount::MountFlags;
 use super::filesystem::TreeFilesystem;
 use super::options::MountOptions;
 use super::report::Report;
+use super::seeker::Mountpoint;
 use super::unmount::{find_helper, mounted_at, option_value, real_path, unmount};
 use crate::control::{Server, perform};
 use crate::image::Image;
@@ -133,8 +134,10 @@ impl Mounted {
         let image = Arc::clone(tree.image());
         let is_writable = tree.is_writable();
         let asked = tree.clone();
-        let filesystem = TreeFilesystem::new(tree, options.owner, report);
+        let mountpoint = Mountpoint::default();
+        let filesystem = TreeFilesystem::new(tree, options.owner, report, mountpoint.clone());
         let session = open_session(filesystem, &directory, options, &source, is_writable)?;
+        mountpoint.set(directory.clone(), session.notifier());
         let server = std::thread::Builder::new()
             .name("fuse".to_owned())
             .spawn(move || session.run())
