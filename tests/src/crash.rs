@@ -114,8 +114,8 @@ impl Story {
         let with = |chosen: &dyn Fn(usize) -> bool| {
             let state = disk.fork();
             let mut header = false;
-            for (at, event) in writes.iter().enumerate().filter(|(at, _)| chosen(*at)) {
-                header |= is_header(&writes[at]);
+            for (_, event) in writes.iter().enumerate().filter(|(at, _)| chosen(*at)) {
+                header |= is_header(event);
                 put(&state, event, 0, usize::MAX);
             }
             (state, header)
@@ -133,16 +133,16 @@ impl Story {
             self.state(&state, start, header, random, effort, tried)
                 .map_err(|error| format!("{}: {error}", place(&format!("subset {mask:#x}"))))?;
         }
-        for torn in 0..all {
+        for (torn, event) in writes.iter().enumerate() {
             let (state, header) = with(&|at| at < torn);
-            let Event::Write { bytes, .. } = &writes[torn] else { continue };
+            let Event::Write { bytes, .. } = event else { continue };
             let sectors = bytes.len() / SECTOR;
             for number in 0..effort.tears {
                 let state = state.fork();
                 let at = SECTOR * usize::try_from(random.below(sectors as u64 + 1)).unwrap_or(0);
                 let (from, to) = if number % 2 == 0 { (0, at) } else { (at, usize::MAX) };
-                put(&state, &writes[torn], from, to);
-                let header = header || is_header(&writes[torn]);
+                put(&state, event, from, to);
+                let header = header || is_header(event);
                 self.state(&state, start, header, random, effort, tried).map_err(|error| {
                     let what = format!("write {torn} torn to {from}..{to}");
                     format!("{}: {error}", place(&what))

@@ -115,12 +115,12 @@ impl Session {
             }
             op => {
                 let commits = self.host.with_memory(|memory| memory.commits());
-                let before = self.model.settled();
+                let before = self.model.clone();
                 let time = START + self.operations * 1000;
                 let changed = apply(&self.host, self.pfs, &mut self.model, op, time);
                 // an operation that finds no room flushes what was changed before it
                 if self.host.with_memory(|memory| memory.commits()) != commits {
-                    self.committed = before;
+                    self.committed = before.settled();
                     self.full += u64::from(changed == Ok(false));
                 }
                 self.refused += u64::from(!changed?);

@@ -45,7 +45,7 @@ struct Touched {
 }
 
 /// Entries of the root that `fits`.
-fn in_root<'t>(tree: &'t Tree, kind: ObjectKind) -> impl Iterator<Item = (&'t [u8], Inum, u64)> {
+fn in_root(tree: &Tree, kind: ObjectKind) -> impl Iterator<Item = (&[u8], Inum, u64)> {
     tree.iter().filter_map(move |(path, seen)| {
         let Some(Ok(attributes)) = seen.attributes else { return None };
         let name = path.strip_prefix(b"/")?;
@@ -301,10 +301,14 @@ struct Bytes {
     checks: Checks,
     /// Whether junk is planted on the way.
     plants: bool,
-    /// References by the inode that they hang in, kind, key and length of the key: what stands in
-    /// their bytes that nobody understands, and in their blocks.
-    found: BTreeMap<(u64, u8, u64, u8), (Vec<u8>, Vec<u8>)>,
+    /// What nobody understands, by where it stands.
+    found: BTreeMap<Reference, Kept>,
 }
+
+/// The inode that it hangs in, kind, key, length of the key.
+type Reference = (u64, u8, u64, u8);
+/// Unknown bytes of the reference, and of what it refers to.
+type Kept = (Vec<u8>, Vec<u8>);
 
 const JUNK: [u8; 56] = *b"junk that nobody understands and everybody keeps, always";
 

@@ -106,7 +106,7 @@ fn a_crash_of_a_volume_with_one_header() {
 /// again before the next header is whole.
 #[test]
 fn two_crashes_of_a_volume_with_one_header() {
-    cut_everywhere(64 << 20, Effort { subsets: 0, tears: 1, goes_on: 1000, again: 6 });
+    cut_everywhere(64 << 20, Effort { subsets: 0, tears: 1, goes_on: 1000, again: 20 });
 }
 
 #[test]
@@ -303,7 +303,8 @@ fn a_full_volume_in_every_way() {
     let mut wrong = Vec::new();
     for every in [1_000_000, 211, 37, 5] {
         for len in [32 << 20, 40 << 20] {
-            for filling in Filling::ALL {
+            // the slowest last
+            for filling in Filling::ALL.into_iter().rev() {
                 for seed in 0..setting("FARRIER_CRASH_RUNS", 2) {
                     let place =
                         format!("{filling:?}, {} MiB, each {every}, seed {seed}", len >> 20);

@@ -198,7 +198,7 @@ fn a_copy_ends_where_files_end() {
     };
     let other = create(&host, pfs, Inum::ROOT, "other", New::File);
     let last = i64::MAX as u64;
-    for offset in [u64::MAX, u64::MAX & !0xffff, last, last & !0xffff] {
+    for offset in [u64::MAX, !0xffff, last, last & !0xffff] {
         assert_eq!(copy(file, file, offset), Err(Error::FileTooLarge), "{offset:#x}");
         assert_eq!(copy(file, other, offset), Err(Error::FileTooLarge), "{offset:#x}");
     }
@@ -270,7 +270,7 @@ fn what_others_left_behind_the_end_of_a_file_never_shows() {
         host.change(&raw).unwrap();
         let other = create(&host, pfs, Inum::ROOT, "other", New::File);
         write(&host, pfs, other, 0, &[9; 300_000]);
-        let contents: Vec<u8> = (0..700_u32).flat_map(|n| n.to_be_bytes()).collect();
+        let contents: Vec<u8> = (0..700_u32).flat_map(|n| (n + 1).to_le_bytes()).collect();
         write(&host, pfs, file, 0, &contents);
         host.flush().unwrap();
         let at = find(&host, &contents[..1024]);
