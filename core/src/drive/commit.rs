@@ -633,10 +633,20 @@ async fn retire_inode<H: WriteHost>(
         Some(ObjectKind::Directory) => Holder::Directory,
         _ => Holder::File,
     };
-    if let Some(table) = base.table(holder)? {
-        for raw in run(host, &YoungBlocks { table, tid }).await? {
-            writer.retire(&raw);
+    let Some(table) = base.table(holder)? else {
+        return Ok(());
+    };
+    for raw in table.slots() {
+        // what is older than the young blocks stays for a scan
+        if let Ok(Some(blockref)) = Blockref::parse(raw)
+            && blockref.mirror_tid() <= tid
+        {
+            let len = blockref.location().map_or(0, |location| location.len() as u64);
+            writer.leak(len + blockref.statistics().unwrap_or_default().data_count);
         }
+    }
+    for raw in run(host, &YoungBlocks { table, tid }).await? {
+        writer.retire(&raw);
     }
     Ok(())
 }
