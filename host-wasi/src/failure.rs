@@ -26,7 +26,9 @@ impl Failure {
         let text = match error.kind() {
             io::ErrorKind::NotFound => "no such file; has the sandbox been given its directory?",
             io::ErrorKind::AlreadyExists => "is there already, and nothing is overwritten",
-            _ if is_outside(error) => "lies outside the directories that the sandbox was given",
+            _ if is_outside(error) => {
+                "lies outside the directories that the sandbox was given, or may only be read there"
+            }
             io::ErrorKind::PermissionDenied => "permission denied",
             _ => return Self::new(error.to_string()).in_file(name),
         };
@@ -61,7 +63,12 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::new(error.to_string())
+        Self::new(match error {
+            Error::NoSpace => {
+                format!("{error}; remove something, or see whether `bulkfree` frees some")
+            }
+            error => error.to_string(),
+        })
     }
 }
 
