@@ -245,7 +245,7 @@ fn fill_up(len: u64, filling: Filling, flush_every: u64, seed: u64) -> Result<u6
             |session: &Session, name: &str| session.model.get(1).unwrap().names[name.as_bytes()];
         let files: Vec<u64> = names.iter().map(|name| inum(&session, name)).collect();
         let (mut number, mut refused) = (0, 0);
-        while refused < 20 {
+        while refused < 6 {
             let before = session.full;
             session.apply(&filling.next(number, &mut random, &files))?;
             refused += session.full - before;
