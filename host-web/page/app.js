@@ -1,16 +1,20 @@
 // The page: opens volumes, keeps list, tree, preview, path and URL on the same place, starts downloads.
 
+import { Ask } from './ask.js';
 import { CheckDialog } from './checking.js';
 import { Client } from './client.js';
 import { make } from './dom.js';
+import { dropped, Editing } from './edit.js';
 import { explain } from './errors.js';
 import { showFacts } from './facts.js';
 import * as format from './format.js';
 import { Jobs } from './jobs.js';
 import { FileList } from './list.js';
+import { LocalVolumes } from './local.js';
 import { ancestors, basename, display, fromHash, join, parent, toHash } from './names.js';
 import { Preview } from './preview.js';
-import { collect, openSink, pour, REPORT, wantsPlace, zipEntries } from './save.js';
+import { collect, openImageSink, openSink, pour, REPORT, wantsPlace, zipEntries } from './save.js';
+import { Snapshots } from './snapshots.js';
 import { FolderTree, folderNames } from './tree.js';
 import { zip } from './zip.js';
 
@@ -24,10 +28,15 @@ const announce = (text) => {
 const KEEP_FOLDERS = 64;
 const KEEP_ENTRIES = 100_000;
 
+/** Where a tab remembers which local volume it had open. */
+const KEPT = 'farrier-volume';
+
 // --- state -----------------------------------------------------------------------------------------
 
-/** The open volume: client, files, facts, pfs list; null before the first. */
+/** The open volume: client, files, facts, pfs list, `local` if this browser keeps it; null before the first. */
 let volume = null;
+/** Whether its changes are saved: `saved`, `unsaved` or `failed`. */
+let saving = 'saved';
 /** Where the list is: label and path; `entry` of the folder itself. */
 let place = null;
 /** Counts navigations: what comes in for an earlier one is dropped. */
@@ -53,6 +62,8 @@ const list = new FileList($('list'), {
   onUp: () => goUp(),
   onChange: (active, selected) => showSelection(active, selected),
   onSort: ({ column, descending }) => announce(`Sorted by ${column}, ${descending ? 'descending' : 'ascending'}`),
+  onRename: () => isWritable() && editing.rename(),
+  onDelete: () => isWritable() && editing.remove(),
   // With a finger there is no double click.
   openOnClick: (event) => event.pointerType === 'touch' || touch.matches,
 });
@@ -73,28 +84,74 @@ const preview = new Preview($('preview'), {
   onSave: () => save(),
   onClose: () => closePreview(),
   onFollow: (path) => follow(path),
+  canEdit: () => isWritable(),
+  onEdit: (path, text) => {
+    closePreview();
+    editing.edit(path, text);
+  },
 });
+
+const ask = new Ask($('ask'));
+
+const locals = new LocalVolumes({
+  client: () => (spare ??= new Client()),
+  ask,
+  onOpen: (id, name) => openWith(display(name), (client) => client.localOpen(id)),
+  onCreate: async (options) => {
+    const client = new Client();
+    try {
+      await use(client, await client.localCreate(options), display(options.name));
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+    askToPersist();
+  },
+  onImport: (file) => importImage(file),
+});
+
+const editing = new Editing({
+  client: () => volume.client,
+  place: () => ({ label: place.label, path: place.path }),
+  ask,
+  jobs,
+  selected: () => list.selected,
+  entries: () => list.entries,
+  refresh: (path, options) => refresh(path, options),
+});
+
+const snapshots = new Snapshots({
+  client: () => volume.client,
+  pfs: () => volume.pfs,
+  ask,
+  announce,
+  onChange: () => reloadPfs(),
+  onOpen: (label) => go(label, '/'),
+});
+
+/** Whether the folder that is shown can be changed. */
+const isWritable = () => Boolean(volume?.local && place && !snapshotShown());
+const snapshotShown = () => volume.pfs.find((each) => each.label === place.label)?.snapshot;
 
 // --- opening ---------------------------------------------------------------------------------------
 
 async function open(files, options = {}) {
   files = Array.from(files);
   if (files.length === 0) return;
+  const what = files.length === 1 ? display(files[0].name) : format.count(files.length, 'file');
+  await openWith(what, (client) => client.open(files, options), files);
+}
+
+/** Opens what `opening` asks a client for: `{ facts, pfs }`, and `local` for a local volume. */
+async function openWith(what, opening, files = []) {
   const client = spare ?? new Client();
   spare = null;
   $('start-error').hidden = true;
-  const what = files.length === 1 ? display(files[0].name) : format.count(files.length, 'file');
   $('start-busy').textContent = `Opening ${what}\u2026`;
   $('start-busy').hidden = false;
   try {
-    const { facts, pfs } = await client.open(files, options);
-    jobs.cancelAll();
-    const replaces = volume !== null;
-    volume?.client.close();
-    volume = { client, files, facts, pfs: pfs.entries, broken: pfs.broken };
-    folders.clear();
-    views.clear();
-    await showVolume(what, replaces);
+    const opened = await opening(client);
+    await use(client, opened, opened.local ? display(opened.local.name) : what, files);
   } catch (error) {
     client.close();
     showProblem(error, files);
@@ -104,6 +161,79 @@ async function open(files, options = {}) {
     spare ??= new Client();
   }
 }
+
+/** Shows an opened volume in place of the one before. */
+async function use(client, { facts, pfs, local }, what, files = []) {
+  jobs.cancelAll();
+  const replaces = volume !== null;
+  await leave();
+  volume = { client, files, facts, pfs: pfs.entries, broken: pfs.broken, local };
+  saving = 'saved';
+  client.onSaving = (state, error) => showSaving(client, state, error);
+  // A reload comes back to it.
+  if (local) sessionStorage.setItem(KEPT, local.id);
+  else sessionStorage.removeItem(KEPT);
+  folders.clear();
+  views.clear();
+  await showVolume(what, replaces);
+}
+
+/** Lets go of the open volume, saving what was changed. */
+async function leave() {
+  if (!volume) return;
+  const { client, local } = volume;
+  // What could not be saved was told when it happened.
+  if (local) await client.localClose().catch(() => {});
+  client.close();
+  volume = null;
+}
+
+/** Back to the start page. */
+async function closeVolume() {
+  if (jobs.running > 0) {
+    const question = { title: 'Stop what is running?', text: 'An upload or a download has not ended.', choices: [{ label: 'Stop and close', value: true, isDefault: true, danger: true }] };
+    if (!(await ask.open(question))) return;
+    jobs.cancelAll();
+  }
+  visit += 1;
+  closePreview();
+  preview.clear();
+  await leave();
+  place = null;
+  sessionStorage.removeItem(KEPT);
+  history.replaceState(null, '', location.pathname + location.search);
+  document.title = 'Farrier';
+  $('browser').hidden = true;
+  $('volume-tools').hidden = true;
+  $('start').hidden = false;
+  announce('Closed');
+  await locals.refresh();
+  $('local-new').focus();
+}
+
+async function importImage(file) {
+  const what = display(file.name);
+  await jobs.run(`Import of ${what}`, async (job) => {
+    // Only what is not zero is kept; how much that is nobody knows before.
+    const client = new Client();
+    try {
+      const opened = await client.localImport(file, file.name.replace(/\.[^.]*$/, '') || file.name, {
+        signal: job.signal,
+        onProgress: ({ done, total }) => job.progress(done, total),
+      });
+      await use(client, opened, display(opened.local.name));
+    } catch (error) {
+      client.close();
+      await locals.refresh();
+      throw error;
+    }
+    askToPersist();
+    return `Imported, ${format.bytes(file.size)}`;
+  });
+}
+
+/** Asks the browser to keep what this site stores even when room gets short; it need not agree. */
+const askToPersist = () => navigator.storage?.persist?.().catch(() => false);
 
 function showProblem(error, files) {
   const { title, advice, retry } = explain(error, files);
@@ -128,7 +258,14 @@ async function showVolume(what, replaces) {
   const { facts, pfs, broken } = volume;
   $('pfs').replaceChildren(...pfs.map((each) => make('option', { value: each.label, textContent: pfsTitle(each) })));
   $('pfs').disabled = pfs.length === 0;
-  $('foot-volume').textContent = [what, format.bytes(facts.size), 'read-only'].join(' \u00b7 ');
+  const isLocal = Boolean(volume.local);
+  $('foot-volume').textContent = (isLocal ? [what, format.bytes(facts.size)] : [what, format.bytes(facts.size), 'read-only']).join(' \u00b7 ');
+  $('foot-space').hidden = $('foot-saved').hidden = !isLocal;
+  $('edit-bar').hidden = $('snapshot-bar').hidden = true;
+  if (isLocal) {
+    showSaving(volume.client, 'saved');
+    showSpace();
+  }
   announce(`Opened ${what}: ${format.count(pfs.length, 'file system')}`);
   place = null;
   const wanted = fromHash(location.hash);
@@ -212,16 +349,18 @@ function keep(label, path, entries) {
 }
 
 /** Shows what the URL names. */
-async function arrive({ label, path }, { focus = false } = {}) {
+async function arrive({ label, path }, { focus = false, at = null } = {}) {
   const current = (visit += 1);
   const stale = () => current !== visit;
-  if (place) views.set(key(place.label, place.path), list.place);
+  if (place && !at) views.set(key(place.label, place.path), list.place);
   const newPfs = place?.label !== label;
   place = { label, path, entry: null };
   if (newPfs) {
     $('pfs').value = label;
     tree.reset(label);
   }
+  $('edit-bar').hidden = !isWritable();
+  $('snapshot-bar').hidden = !(volume.local && snapshotShown());
   showCrumbs();
   list.say();
   list.busy = true;
@@ -247,7 +386,7 @@ async function arrive({ label, path }, { focus = false } = {}) {
       return;
     }
     place.entry.name ||= path === '/' ? label : basename(path);
-    const view = views.get(key(label, path)) ?? null;
+    const view = at ?? views.get(key(label, path)) ?? null;
     if (entries) {
       list.show(entries, view);
     } else {
@@ -287,12 +426,108 @@ async function arrive({ label, path }, { focus = false } = {}) {
     } });
     announce(text);
   } else if (entries.length === 0) {
-    list.say('This folder is empty.');
+    list.say(isWritable() ? 'This folder is empty. Drop files here, or upload them.' : 'This folder is empty.');
   }
   document.title = `${display(path === '/' ? label : basename(path))} \u2013 Farrier`;
   if (!failure && entries.broken.length === 0) announce(`${display(place.entry.name)}: ${format.count(entries.length, 'item')}`);
   if (wasInList) list.focus();
   tree.reveal(path);
+}
+
+/** Shows a folder anew after it was changed, if it is the one that is shown. */
+async function refresh(path, { name = null, focus = false } = {}) {
+  if (!volume || !place) return;
+  const { label } = place;
+  folders.delete(key(label, path));
+  for (const each of [...folders.keys()]) if (each.startsWith(key(label, join(path, '')))) folders.delete(each);
+  showSpace();
+  await tree.refresh(path);
+  if (place.path !== path) return;
+  const at = name === null ? list.place : { name, selected: list.entries.length > 0 || name !== null };
+  previewed = null;
+  await arrive({ label, path }, { focus, at });
+}
+
+async function reloadPfs() {
+  const { entries, broken } = await volume.client.pfsList();
+  Object.assign(volume, { pfs: entries, broken });
+  $('pfs').replaceChildren(...entries.map((each) => make('option', { value: each.label, textContent: pfsTitle(each) })));
+  if (place) $('pfs').value = place.label;
+  for (const each of [...folders.keys()]) if (!entries.some(({ label }) => each.startsWith(key(label, '')))) folders.delete(each);
+  showSpace();
+}
+
+// --- what is saved ---------------------------------------------------------------------------------
+
+const SAVING = { saved: 'All changes saved', unsaved: 'Saving\u2026', failed: 'Changes not saved' };
+
+function showSaving(client, state, error) {
+  if (client !== volume?.client) return;
+  const wasFailed = saving === 'failed';
+  saving = state;
+  $('foot-saved').textContent = SAVING[state];
+  $('foot-saved').dataset.state = state;
+  if (state === 'saved') showSpace();
+  if (state === 'failed' && !wasFailed) {
+    jobs.cancelAll();
+    showProblem(error, []);
+  }
+}
+
+async function showSpace() {
+  const { client, local } = volume ?? {};
+  if (!local) return;
+  const space = await client.space().catch(() => null);
+  if (!space || client !== volume?.client) return;
+  const [size, free] = [Number(space.size), Number(space.free)];
+  $('foot-space').textContent = `${format.bytes(size - free)} used, ${format.bytes(free)} free`;
+}
+
+async function exportImage() {
+  const { client, local } = volume;
+  $('facts').close();
+  const name = `${local.name}.img`;
+  await jobs.run(display(name), async (job) => {
+    const sink = await openImageSink(name);
+    let [size, stored, done] = [0, 0, 0];
+    try {
+      const onSize = (whole, kept) => ([size, stored] = [whole, kept]);
+      for await (const { offset, bytes } of client.image({ signal: job.signal, onSize })) {
+        await sink.put(offset, bytes);
+        job.progress((done += bytes.length), stored);
+      }
+      await sink.finish(size);
+    } catch (error) {
+      await sink.abort();
+      throw error;
+    }
+    return `Saved, ${format.bytes(size)}`;
+  });
+}
+
+async function freeUnused() {
+  const { client } = volume;
+  $('facts').close();
+  await jobs.run('Freeing up space', async (job) => {
+    job.progress(0, 0, 'Looking for what nothing refers to\u2026');
+    const { bytes } = await client.changeVolume('freeUnused');
+    showSpace();
+    return Number(bytes) > 0 ? `${format.bytes(bytes)} freed` : 'There was nothing to free';
+  });
+}
+
+async function tellFacts() {
+  const { client, local, facts, pfs, files } = volume;
+  if (!local) {
+    showFacts($('facts'), volume);
+    return;
+  }
+  try {
+    const [{ free }, stored] = await Promise.all([client.space(), client.call('stored')]);
+    showFacts($('facts'), { facts: { ...facts, free }, pfs, files, local: { ...local, stored } });
+  } catch (error) {
+    showProblem(error, []);
+  }
 }
 
 function showCrumbs() {
@@ -345,6 +580,7 @@ function showSelection(active, selected) {
   $('foot-items').textContent = text;
   const saved = selected.length > 0 ? `Download ${selected.length === 1 ? 'the selected item' : `${selected.length} selected items`}` : 'Download this folder';
   $('save').title = saved;
+  editing.showSelection(selected);
   if (narrow.matches) return;
   if (selected.length === 1) showPreview(selected[0]);
   else if (place?.entry && !place.entry.error) showPreview(null);
@@ -461,7 +697,15 @@ $('files').addEventListener('change', () => {
 $('pfs').addEventListener('change', () => go($('pfs').value, '/'));
 $('up').addEventListener('click', goUp);
 $('save').addEventListener('click', save);
-$('show-facts').addEventListener('click', () => showFacts($('facts'), volume));
+$('show-facts').addEventListener('click', tellFacts);
+$('export-image').addEventListener('click', exportImage);
+$('free-unused').addEventListener('click', freeUnused);
+$('close-volume').addEventListener('click', closeVolume);
+$('show-snapshots').addEventListener('click', () => snapshots.open(place.label));
+$('leave-snapshot').addEventListener('click', () => {
+  const present = preferred(volume.pfs);
+  if (present) go(present.label, '/');
+});
 $('show-check').addEventListener('click', () => checkDialog.open(volume));
 $('show-tree').addEventListener('click', () => {
   const shown = $('browser').classList.toggle('tree-open');
@@ -490,6 +734,7 @@ let dragDepth = 0;
 const carriesFiles = (event) => event.dataTransfer?.types.includes('Files');
 const veil = (shown) => {
   if (!shown) dragDepth = 0;
+  $('drop-veil').firstElementChild.textContent = isWritable() ? 'Drop to upload into this folder' : 'Drop to open';
   $('drop-veil').hidden = !shown;
 };
 addEventListener('dragenter', (event) => {
@@ -508,6 +753,12 @@ addEventListener('drop', (event) => {
   if (!carriesFiles(event)) return;
   event.preventDefault();
   veil(false);
+  if (document.querySelector('dialog[open]')) return;
+  if (isWritable()) {
+    // Its items are gone after the first await.
+    dropped(event.dataTransfer).then((items) => editing.upload(items), (error) => showProblem(error, []));
+    return;
+  }
   const folder = Array.from(event.dataTransfer.items).some((item) => item.webkitGetAsEntry?.()?.isDirectory);
   if (folder) {
     showProblem({ reason: 'folder-dropped' }, []);
@@ -518,5 +769,17 @@ addEventListener('drop', (event) => {
 
 // What is running would be lost without a word.
 addEventListener('beforeunload', (event) => {
-  if (jobs.running > 0) event.preventDefault();
+  if (jobs.running > 0 || (volume?.local && saving === 'unsaved')) event.preventDefault();
 });
+
+// A tab that is left may not come back: what was changed is saved at once.
+addEventListener('visibilitychange', () => {
+  if (document.visibilityState === 'hidden' && volume?.local && saving === 'unsaved') volume.client.sync().catch(() => {});
+});
+
+// --- at the start ----------------------------------------------------------------------------------
+
+const kept = sessionStorage.getItem(KEPT);
+sessionStorage.removeItem(KEPT);
+if (kept) openWith('the local volume', (client) => client.localOpen(kept)).then(() => volume ?? locals.refresh());
+else locals.refresh();

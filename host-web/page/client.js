@@ -2,7 +2,7 @@
 //
 // Protocol: structured-clone messages. Request `{ id, op, args }`, answers `{ id, value }` or
 // `{ id, error }`, in between any number of `{ id, progress }`; `{ cancel: id }` asks a running
-// operation to stop. Bytes travel as transferred buffers, files as `File` handles: neither is copied.
+// operation to stop. `{ event: 'saving', state, error }` tells whether all changes are saved. Bytes travel as transferred buffers, files as `File` handles: neither is copied.
 
 /** How much one message carries of a file's content. */
 export const SLICE = 2 * 1024 * 1024;
@@ -23,6 +23,8 @@ export class Client {
   #calls = new Map();
   #next = 1;
   #dead = null;
+  /** Called with `saved`, `unsaved` or `failed`, and why. */
+  onSaving = null;
 
   constructor() {
     this.#worker.onmessage = ({ data }) => this.#receive(data);
@@ -33,7 +35,11 @@ export class Client {
     };
   }
 
-  #receive({ id, value, error, progress }) {
+  #receive({ id, value, error, progress, event, state }) {
+    if (event === 'saving') {
+      this.onSaving?.(state, error ? new FarrierError(error) : null);
+      return;
+    }
     const call = this.#calls.get(id);
     if (!call) return;
     if (progress !== undefined) {
@@ -116,6 +122,89 @@ export class Client {
     }
   }
 
+  // --- local volumes: see changes.js ---------------------------------------------------------------
+
+  /** The volumes that this browser keeps. */
+  localList() {
+    return this.call('localList');
+  }
+
+  /** Makes a volume and opens it: `{ facts, pfs, local }`. `options`: name, size, label, compression. */
+  localCreate(options) {
+    return this.call('localCreate', options);
+  }
+
+  localOpen(id) {
+    return this.call('localOpen', { id });
+  }
+
+  /** Keeps a copy of an image as a local volume, and opens it. */
+  localImport(file, name, options) {
+    return this.call('localImport', { file, name }, options);
+  }
+
+  localDelete(id) {
+    return this.call('localDelete', { id });
+  }
+
+  /** Commits and lets go of the volume; nothing else can be asked then. */
+  localClose() {
+    return this.call('localClose');
+  }
+
+  /** Calls a method of the bindings' class `Pfs` that changes something, and commits. */
+  change(pfs, method, ...args) {
+    return this.call('change', { pfs, method, args });
+  }
+
+  /** As `change`, but the commit is left for later. */
+  changeOnly(pfs, method, ...args) {
+    return this.call('change', { pfs, method, args, keepOpen: true });
+  }
+
+  /** The same for the class `Volume`. */
+  changeVolume(method, ...args) {
+    return this.call('changeVolume', { method, args });
+  }
+
+  upload(pfs, directory, name, file, replace, options) {
+    return this.call('upload', { pfs, directory, name, file, replace }, options);
+  }
+
+  /** Removes entries with all that is in them; how many that were. */
+  remove(pfs, paths, options) {
+    return this.call('remove', { pfs, paths }, options);
+  }
+
+  sync() {
+    return this.call('sync');
+  }
+
+  space() {
+    return this.call('space');
+  }
+
+  pfsList() {
+    return this.call('pfsList');
+  }
+
+  /** The device in pieces, `{ offset, bytes }`, without what is zero; nothing changes meanwhile. */
+  async *image({ signal, onSize } = {}) {
+    const { size, stored } = await this.call('freeze');
+    onSize?.(size, stored);
+    try {
+      for (let from = 0; ; ) {
+        if (signal?.aborted) throw aborted();
+        const records = await this.call('records', { from, count: 64 });
+        if (records.length === 0) return;
+        yield* neighbours(records);
+        from = records.at(-1)[0] + 1;
+      }
+    } finally {
+      await this.call('thaw').catch(() => {});
+    }
+  }
+
   check(options) {
     return this.call('check', {}, options);
   }
@@ -154,5 +243,18 @@ export class Client {
   /** Ends the worker and with it everything it holds. */
   close() {
     this.#die({ message: 'the volume was closed', code: 'EBADF', reason: 'closed' });
+  }
+}
+
+/** Records that follow each other as one piece: every write to a file costs a trip to another process. */
+function* neighbours(records) {
+  for (let first = 0; first < records.length; ) {
+    let end = first + 1;
+    while (end < records.length && records[end][0] === records[end - 1][0] + 1) end += 1;
+    const [number, { length }] = records[first];
+    const bytes = new Uint8Array((end - first) * length);
+    for (let at = first; at < end; at += 1) bytes.set(records[at][1], (at - first) * length);
+    yield { offset: number * length, bytes };
+    first = end;
   }
 }

@@ -79,6 +79,32 @@ const REASONS = {
     title: 'A folder was dropped, not an image.',
     advice: 'Drop the image itself: one file, or one for each volume.',
   }),
+  'bad-name': () => ({ title: 'Nothing can be called so.', advice: 'A name is not empty, not \u201c.\u201d or \u201c..\u201d, and holds no \u201c/\u201d.' }),
+  'cannot-format': (error) => ({ title: `There can be no such volume: ${error.message}.`, advice: 'Change what is wrong and try again.' }),
+  'in-use': () => ({
+    title: 'This volume is open in another tab.',
+    advice: 'Go on there, or close it there and open it here: only one tab can write to a volume.',
+  }),
+  'device-full': () => ({
+    title: 'The browser has no more room for this site: the last changes could not be saved.',
+    advice: 'Everything up to \u201cAll changes saved\u201d is safe. Free some disk space or delete another local volume, then close this volume and open it again.',
+  }),
+  'no-quota': (error) => ({
+    title: `There is no room for this: it needs ${format.bytes(error.need)}, and the browser gives this site ${format.bytes(error.have)} more.`,
+    advice: 'Free some disk space or delete another local volume first.',
+  }),
+  'local-gone': (error) => ({
+    title: `This volume cannot be reached any more: ${error.message}.`,
+    advice: 'Close it; if it is still listed, open it again. What was exported as an image can be imported.',
+  }),
+  'source-changed': () => ({
+    title: 'A file that was to be read was changed, moved or removed meanwhile.',
+    advice: 'Choose it again.',
+  }),
+  browser: (error) => ({
+    title: `The browser could not store this: ${error.message}.`,
+    advice: 'Close the volume and open it again; if that does not help, restart the browser.',
+  }),
   internal: (error) => ({
     title: `Farrier failed on this image (${error.message}).`,
     advice: 'Open the image again; if it happens again, please report it.',
@@ -90,6 +116,17 @@ const REASONS = {
 };
 
 const CODES = {
+  EEXIST: () => ({ title: 'This name is taken.', advice: 'Choose another one.' }),
+  ENOTEMPTY: () => ({ title: 'A folder is not empty.', advice: 'Delete what is in it first.' }),
+  ENOSPC: () => ({
+    title: 'The volume is full.',
+    advice: 'Delete something, or a snapshot; then \u201cFree up space\u201d under \u201cVolume\u201d.',
+  }),
+  EROFS: () => ({ title: 'This cannot be changed.', advice: 'Snapshots and opened images are only read.' }),
+  ENAMETOOLONG: () => ({ title: 'This name is too long.', advice: 'A name has at most 255 bytes; letters with accents count twice or more.' }),
+  EISDIR: () => ({ title: 'There is a folder of this name.', advice: 'Choose another name.' }),
+  EFBIG: () => ({ title: 'The file would become too large.', advice: 'Split it.' }),
+  EBUSY: () => ({ title: 'This is in use.', advice: 'Try again when what is running has ended.' }),
   ENOENT: () => ({ title: 'No such file or folder.', advice: 'Go back to the parent folder.' }),
   ENOTDIR: () => ({ title: 'A part of this path is not a folder.', advice: 'Go back to the parent folder.' }),
   ELOOP: () => ({ title: 'The symbolic links here lead in a circle.', advice: 'Open the folder that you want directly.' }),

@@ -28,7 +28,8 @@ export class FileList {
 
   /**
    * @param {HTMLElement} grid  the element with role=grid from index.html
-   * @param {object} handlers   onOpen(entry), onUp(), onChange(active, selected), onEscape(), openOnClick()
+   * @param {object} handlers   onOpen(entry), onUp(), onChange(active, selected), onRename(), onDelete(),
+   *   openOnClick()
    */
   constructor(grid, handlers) {
     this.#grid = grid;
@@ -321,6 +322,10 @@ export class FileList {
       if (this.active) this.#handlers.onOpen(this.active);
     } else if (event.key === 'Backspace') {
       this.#handlers.onUp();
+    } else if (event.key === 'F2') {
+      this.#handlers.onRename?.();
+    } else if (event.key === 'Delete') {
+      this.#handlers.onDelete?.();
     } else if (event.key === 'Escape') {
       if (this.#selected.size === 0) return false;
       this.clearSelection();

@@ -55,7 +55,7 @@ export class Preview {
   #url = null;
   #handlers;
 
-  /** @param {object} handlers  onSave(), onClose(), onFollow(path), client() , pfs() */
+  /** @param {object} handlers  onSave(), onClose(), onFollow(path), client(), pfs(); canEdit(), onEdit(path, text) */
   constructor(root, handlers) {
     this.#root = root;
     this.#handlers = handlers;
@@ -131,7 +131,10 @@ export class Preview {
       return [make('p', {}, 'Points to ', make('strong', { textContent: display(target) }))];
     }
     if (entry.type !== 'file') return [];
-    if (entry.size === 0) return [make('p', { className: 'quiet', textContent: 'Empty file' })];
+    if (entry.size === 0) {
+      this.#offerEdit(path, '', actions);
+      return [make('p', { className: 'quiet', textContent: 'Empty file' })];
+    }
 
     const first = await client.read(pfs, path, 0, Math.min(entry.size, TEXT_BYTES));
     const type = pictureType(first, entry.name);
@@ -149,12 +152,18 @@ export class Preview {
       const pre = make('pre', { textContent: text, tabIndex: 0 });
       pre.setAttribute('role', 'region');
       pre.setAttribute('aria-label', 'Content');
+      if (whole) this.#offerEdit(path, text, actions);
       return whole ? [pre] : [pre, make('p', { className: 'quiet', textContent: `The first ${format.bytes(first.length)} of ${format.bytes(entry.size)}` })];
     }
     const pre = make('pre', { textContent: hexDump(first.subarray(0, HEX_BYTES)), tabIndex: 0 });
     pre.setAttribute('role', 'region');
     pre.setAttribute('aria-label', 'First bytes');
     return [pre, make('p', { className: 'quiet', textContent: `Not text: the first ${format.bytes(Math.min(HEX_BYTES, first.length))}` })];
+  }
+
+  #offerEdit(path, text, actions) {
+    if (!this.#handlers.canEdit()) return;
+    actions.append(make('button', { type: 'button', onclick: () => this.#handlers.onEdit(path, text) }, icon('rename'), make('span', { textContent: 'Edit' })));
   }
 
   async #picture(blob, entry, generation) {

@@ -20,7 +20,11 @@ class BlobSink {
   }
 
   write(bytes) {
-    this.#parts.push(new Blob([bytes]));
+    this.add(new Blob([bytes]));
+  }
+
+  add(part) {
+    this.#parts.push(part);
   }
 
   close() {
@@ -52,6 +56,65 @@ export async function openSink(name, size, type = 'application/octet-stream') {
   const handle = await globalThis.showSaveFilePicker({ suggestedName });
   // Nothing stands under the chosen name before `close`: a cancelled download leaves no half file.
   return handle.createWritable();
+}
+
+/** A piece of nothing, for holes of an image: a Blob of many of them costs no more than one. */
+const HOLE = 1024 * 1024;
+
+/** Collects an image, holes as holes as far as a Blob has them, and ends as a download. */
+class ImageBlobSink extends BlobSink {
+  #at = 0;
+  #hole = new Blob([new Uint8Array(HOLE)]);
+
+  put(offset, bytes) {
+    this.#pad(offset);
+    this.write(bytes);
+    this.#at += bytes.length;
+  }
+
+  finish(size) {
+    this.#pad(size);
+    this.close();
+  }
+
+  #pad(to) {
+    for (; this.#at < to; this.#at += Math.min(HOLE, to - this.#at)) {
+      this.add(to - this.#at >= HOLE ? this.#hole : this.#hole.slice(0, to - this.#at));
+    }
+  }
+}
+
+/** Writes an image where somebody chose; what is skipped are zeros. */
+class ImageFileSink {
+  #stream;
+
+  constructor(stream) {
+    this.#stream = stream;
+  }
+
+  put(offset, bytes) {
+    return this.#stream.write({ type: 'write', position: offset, data: bytes });
+  }
+
+  async finish(size) {
+    await this.#stream.truncate(size);
+    await this.#stream.close();
+  }
+
+  abort() {
+    return this.#stream.abort();
+  }
+}
+
+/**
+ * Where an image goes: `put(offset, bytes)` in ascending order, then `finish(size)` or `abort`. Must be
+ * called from a user's action; AbortError if the dialog for the place is dismissed.
+ */
+export async function openImageSink(name) {
+  const suggestedName = safeFileName(name);
+  if (!('showSaveFilePicker' in globalThis)) return new ImageBlobSink(suggestedName, 'application/octet-stream');
+  const handle = await globalThis.showSaveFilePicker({ suggestedName });
+  return new ImageFileSink(await handle.createWritable());
 }
 
 /** Pours `source` into `sink`, telling how many bytes went by. */

@@ -63,6 +63,25 @@ export class FolderTree {
     }
   }
 
+  /** Forgets what is in a folder, and reads it anew if that is shown. */
+  async refresh(path) {
+    let node = this.#root;
+    for (const step of ancestors(path).slice(1)) {
+      node = node?.children?.find((each) => each.path === step);
+    }
+    if (!node?.children) return;
+    const wasExpanded = node.expanded;
+    const focused = this.#isInside(this.#focused, node) ? this.#focused.path : null;
+    this.#collapse(node);
+    node.children = node.loading = null;
+    if (!node.element) return;
+    node.element.setAttribute('aria-expanded', 'false');
+    if (!wasExpanded) return;
+    await this.#expand(node);
+    const again = node.children?.find((each) => each.path === focused);
+    if (again?.element) this.#setFocused(again);
+  }
+
   #createNode(path, name, level, parent) {
     return { path, name, level, parent, children: null, shown: 0, expanded: false, loading: null, element: null };
   }

@@ -1,5 +1,6 @@
 // The dedicated worker that holds the core: the page never waits for a block to be read or checked.
 
+import { localVolumes } from './changes.js';
 import init, { Volume } from './farrier_web.js';
 
 const ready = init();
@@ -34,13 +35,26 @@ const nextTask = () =>
     port2.postMessage(null);
   });
 
+async function opened(fresh) {
+  volume = fresh;
+  // A volume whose list of file systems is damaged is open all the same: it can be checked.
+  const list = await volume.pfs().catch((error) => ({ entries: [], broken: [describe(error)] }));
+  return { facts: volume.facts(), pfs: list };
+}
+
+const local = localVolumes({
+  Volume,
+  opened,
+  volume: () => volume,
+  pfs,
+  forget: (label) => mounted.delete(label),
+  send: (message) => postMessage(message),
+  describe,
+});
+
 const operations = {
-  async open({ files, options }) {
-    volume = await Volume.open(files, options);
-    // A volume whose list of file systems is damaged is open all the same: it can be checked.
-    const pfs = await volume.pfs().catch((error) => ({ entries: [], broken: [describe(error)] }));
-    return { facts: volume.facts(), pfs };
-  },
+  ...local.operations,
+  open: async ({ files, options }) => opened(await Volume.open(files, options)),
   stat: async ({ pfs: label, path }) => (await pfs(label)).stat(path),
   lstat: async ({ pfs: label, path }) => (await pfs(label)).lstat(path),
   readlink: async ({ pfs: label, path }) => (await pfs(label)).readlink(path),
@@ -48,22 +62,47 @@ const operations = {
   readdir: async ({ pfs: label, path, cursor, limit }) => (await pfs(label)).readdir(path, cursor, limit),
   read: async ({ pfs: label, path, offset, length }) => (await pfs(label)).read(path, offset, length),
   seekData: async ({ pfs: label, path, offset }) => (await pfs(label)).seekData(path, offset),
-  async check(_, request) {
-    return volume.check(
-      (progress) => {
-        postMessage({ id: request.id, progress });
-        return nextTask();
-      },
-      () => request.cancelled,
-    );
-  },
+  check: (_, request) => (local.isOpen() ? local.inTurn(() => local.save().then(() => check(request))) : check(request)),
 };
+
+const check = (request) =>
+  volume.check(
+    (progress) => {
+      postMessage({ id: request.id, progress });
+      return nextTask();
+    },
+    () => request.cancelled,
+  );
 
 function describe(error) {
   if (error instanceof WebAssembly.RuntimeError) {
     return { message: error.message, code: 'EWORKER', reason: 'internal' };
   }
-  return { message: String(error?.message ?? error), ...error };
+  const told = { message: String(error?.message ?? error), ...error };
+  if (error instanceof DOMException) Object.assign(told, exception(error));
+  // The core has a code for what a device said; the browser's words say more.
+  const said = local.failure();
+  if (said && (told.reason === 'file-changed' || told.reason === 'device-full' || told.code === 'EIO') && told.device !== undefined) {
+    told.message = said.message;
+    told.reason = exception(said).reason;
+  }
+  return told;
+}
+
+/** What an exception of the browser means where it comes to us directly. */
+function exception({ name, reason }) {
+  switch (name) {
+    case 'AbortError':
+      return { name, code: 'ECANCELED', reason };
+    case 'QuotaExceededError':
+      return { code: 'ENOSPC', reason: 'device-full' };
+    case 'NotReadableError':
+      return { code: 'EIO', reason: 'source-changed' };
+    case 'InvalidStateError':
+      return { code: 'EIO', reason: reason ?? 'local-gone' };
+    default:
+      return { code: 'EIO', reason: reason ?? 'browser' };
+  }
 }
 
 onmessage = async ({ data: { id, op, args, cancel } }) => {

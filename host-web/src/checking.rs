@@ -24,7 +24,13 @@ pub(crate) async fn run(
     on_progress: &Function,
     should_stop: &Function,
 ) -> Result<JsValue, JsValue> {
-    let mut check = Check::new(engine.volume(), OPTIONS);
+    // What was committed since the volume was opened counts, too.
+    let committed = match engine.is_writable() {
+        true => Some(engine.fresh_volume().await.map_err(|error| thrown(&error))?),
+        false => None,
+    };
+    let volume = committed.as_ref().unwrap_or(engine.volume());
+    let mut check = Check::new(volume, OPTIONS);
     let mut paths = Paths::default();
     let mut told = f64::NEG_INFINITY;
     let mut fresh = Array::new();
@@ -49,19 +55,21 @@ pub(crate) async fn run(
         }
         // Past the cache: what counts is what the file says, and it would only push out what a
         // page needs to list its folders meanwhile.
-        let reads = wants
-            .iter()
-            .map(|want| drive::read_block(engine.volume(), engine.files(), want))
-            .collect();
+        let reads =
+            wants.iter().map(|want| drive::read_block(volume, engine.devices(), want)).collect();
         let got = drive::join_all(reads).await;
         if let Some(gone) = got.iter().find_map(gone) {
-            return Err(Fault::Core(gone).throw("check", None));
+            return Err(thrown(&gone));
         }
         check.resume(got);
     };
     let record = report(&check, fresh);
     record.set("stopped", stopped);
     Ok(record.into())
+}
+
+fn thrown(error: &Error) -> JsValue {
+    Fault::Core(*error).throw("check", None)
 }
 
 /// A file that was changed or removed says nothing about the volume: a thousand findings would.

@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Core(Error),
     /// An argument that is none.
     Argument(&'static str),
+    /// What was asked for cannot be made, in words that say why.
+    Refused(String),
     /// A listed name whose inode does not exist.
     Dangling(Inum),
 }
@@ -51,6 +53,7 @@ impl Fault {
             Self::Core(Error::Damaged(damage)) => damage.to_string(),
             Self::Core(error) => error.to_string(),
             Self::Argument(text) => (*text).to_owned(),
+            Self::Refused(text) => text.clone(),
             Self::Dangling(inum) => format!("this name is of {inum}, which does not exist"),
         }
     }
@@ -63,6 +66,7 @@ impl Fault {
                 record.set("place", place_value(place));
             }
             Self::Dangling(_) => record.set("reason", "damaged"),
+            Self::Refused(_) => record.set("reason", "cannot-format"),
             Self::Core(Error::Device(fault)) => describe_device(fault, record),
             Self::Core(Error::Refused(refusal)) => describe_refusal(refusal, record),
             _ => {}
@@ -71,7 +75,7 @@ impl Fault {
 
     const fn code(&self) -> &'static str {
         match self {
-            Self::Argument(_) => "EINVAL",
+            Self::Argument(_) | Self::Refused(_) => "EINVAL",
             Self::Dangling(_) => "EIO",
             Self::Core(error) => match error {
                 Error::NoEntry | Error::NoInode(_) | Error::NoPfs => "ENOENT",
@@ -84,6 +88,15 @@ impl Fault {
                 | Error::InvalidArgument
                 | Error::Refused(_) => "EINVAL",
                 Error::NoData => "ENXIO",
+                Error::Exists => "EEXIST",
+                Error::NotEmpty => "ENOTEMPTY",
+                Error::ReadOnly => "EROFS",
+                Error::FileTooLarge => "EFBIG",
+                Error::TooManyNames => "EMLINK",
+                Error::NotSupported => "ENOTSUP",
+                Error::Busy => "EBUSY",
+                Error::NoSpace => "ENOSPC",
+                Error::Device(DeviceFault { cause: FaultCause::NoSpace, .. }) => "ENOSPC",
                 // Damage, devices, and whatever the core learns to report.
                 _ => "EIO",
             },
@@ -102,8 +115,10 @@ fn place_value(place: &Place) -> JsValue {
 fn describe_device(fault: &DeviceFault, record: &Record) {
     record.set("device", fault.device.0);
     record.set("offset", int(fault.offset));
-    if fault.cause == FaultCause::Gone {
-        record.set("reason", "file-changed");
+    match fault.cause {
+        FaultCause::Gone => record.set("reason", "file-changed"),
+        FaultCause::NoSpace => record.set("reason", "device-full"),
+        _ => {}
     }
 }
 

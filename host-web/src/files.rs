@@ -13,10 +13,11 @@ use std::task::{Poll, Waker};
 use farrier_core::error::{DeviceFault, FaultCause};
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
-use js_sys::{Reflect, Uint8Array};
-use wasm_bindgen::JsValue;
+use js_sys::Uint8Array;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::Blob;
+
+use crate::local::cause_of;
 
 /// Chosen files, or any other Blobs. Clones share them.
 #[derive(Clone)]
@@ -205,17 +206,6 @@ fn runs(requests: Vec<Rc<Request>>) -> Vec<Run> {
         }
     }
     runs
-}
-
-/// What a DOMException means: a file that was changed or removed after it was chosen cannot be
-/// read any more.
-fn cause_of(error: &JsValue) -> FaultCause {
-    let name = Reflect::get(error, &JsValue::from_str("name")).ok();
-    match name.and_then(|name| name.as_string()).as_deref() {
-        Some("NotReadableError" | "NotFoundError") => FaultCause::Gone,
-        Some("SecurityError" | "NotAllowedError") => FaultCause::Denied,
-        _ => FaultCause::Medium(0),
-    }
 }
 
 /// Longest slice that requests are gathered into.

@@ -5,8 +5,10 @@
 //! one. Nothing is copied whole: a block is read when an operation needs it, by slicing its file.
 //!
 //! * `files` - the chosen files as devices
+//! * `local` - a device that JavaScript brings, and is written too
 //! * `engine` - a volume, its cache, and the driver's way to both
 //! * `names` - bytes of names as JavaScript strings and back
+//! * `writing` - what changes a volume: formatting, files, snapshots
 //! * `checking` - the checker, telling how it goes
 //! * `path` - from a path to an inode, symbolic links included
 //! * `value`, `failure` - results and errors as JavaScript has them
@@ -15,13 +17,17 @@ mod checking;
 mod engine;
 mod failure;
 mod files;
+mod local;
 mod names;
 mod pfs;
 mod value;
 mod volume;
+mod writing;
 
+pub use local::BlockDevice;
 pub use pfs::Pfs;
-pub use volume::Volume;
+pub use volume::{JsOpenOptions, Volume};
+pub use writing::{JsAttributes, JsFormatOptions};
 
 use wasm_bindgen::prelude::*;
 
@@ -47,7 +53,7 @@ export interface FarrierError extends Error {
     code: string;
     syscall?: string;
     path?: string;
-    /** Why a volume cannot be opened ("not-hammer2", "truncated", ...), "damaged" or "file-changed". */
+    /** Why a volume cannot be opened ("not-hammer2", "truncated", ...), "damaged", "file-changed" or "device-full". */
     reason?: string;
     /** Index of the file that it is about. */
     device?: number;
@@ -58,6 +64,38 @@ export interface FarrierError extends Error {
 export interface OpenOptions {
     /** Open a volume whose file is shorter than it; what lies behind the end is reported as damage. */
     allowTruncated?: boolean;
+}
+
+/**
+ * A device that a volume can be written to. Bytes that were never written are zero. A write may be
+ * kept back until the next barrier; a read that begins after it sees it all the same.
+ *
+ * A failure is an exception whose `name` says what it is: `QuotaExceededError`, `InvalidStateError`
+ * (the device is gone), anything else.
+ */
+export interface BlockDevice {
+    /** In bytes; it never changes. */
+    readonly size: number;
+    read(offset: number, length: number): Promise<Uint8Array>;
+    /** `bytes` are the device's to keep. */
+    write(offset: number, bytes: Uint8Array): Promise<void> | void;
+    /** What was written before lasts, and reaches the medium before anything that is written later. */
+    barrier(): Promise<void>;
+}
+
+export interface FormatOptions {
+    /** Label of the file system to make beside LOCAL; DATA if nobody says. */
+    label?: string;
+    compression?: "none" | "autozero" | "lz4" | "zlib";
+}
+
+export interface NewAttributes {
+    mode?: number;
+    uid?: number;
+    gid?: number;
+    size?: number;
+    mtimeMs?: number;
+    atimeMs?: number;
 }
 
 export interface Facts {

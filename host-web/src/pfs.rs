@@ -14,7 +14,8 @@ use crate::failure::Fault;
 use crate::value::SAFE_INTEGER_MAX;
 use crate::{names, value};
 
-/// One file system of a volume, or a snapshot.
+/// One file system of a volume, or a snapshot. One of a volume that was opened for writing can be
+/// changed, unless it is a snapshot.
 ///
 /// Paths are strings from the root, `/` between the names. Operations may overlap.
 #[wasm_bindgen]
@@ -29,8 +30,20 @@ impl Pfs {
         Self { engine, tree }
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) const fn tree(&self) -> Tree {
+        self.tree
+    }
+
     /// A relative path is one from the root, too.
-    async fn find(&self, path: &JsString, last_link: LastLink) -> Result<Resolved, Fault> {
+    pub(crate) async fn find(
+        &self,
+        path: &JsString,
+        last_link: LastLink,
+    ) -> Result<Resolved, Fault> {
         let path = names::from_js(path);
         Ok(self.engine.run(Resolve { pfs: self.tree, path, last_link }).await?)
     }
@@ -213,7 +226,7 @@ impl Pfs {
 }
 
 /// A whole number that JavaScript meant exactly.
-fn whole(value: f64, complaint: &'static str) -> Result<u64, Fault> {
+pub(crate) fn whole(value: f64, complaint: &'static str) -> Result<u64, Fault> {
     if value.fract() == 0.0 && (0.0..=SAFE_INTEGER_MAX as f64).contains(&value) {
         Ok(value as u64)
     } else {

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use farrier_core::fs::{ListPfs, OpenPfs};
 use farrier_core::volume::OpenOptions;
 use js_sys::{Array, Function, JsString};
 use wasm_bindgen::prelude::*;
@@ -10,6 +9,7 @@ use web_sys::Blob;
 
 use crate::engine::Engine;
 use crate::failure::Fault;
+use crate::local::BlockDevice;
 use crate::pfs::Pfs;
 use crate::{checking, names, value};
 
@@ -24,11 +24,18 @@ extern "C" {
     fn allow_truncated(this: &JsOpenOptions) -> Option<bool>;
 }
 
-/// A HAMMER2 file system, read-only: one volume or several that belong together.
+/// A HAMMER2 file system, on one volume or on several that belong together. Chosen files are only
+/// read.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Volume {
     engine: Rc<Engine>,
+}
+
+impl Volume {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
 }
 
 #[wasm_bindgen]
@@ -49,7 +56,20 @@ impl Volume {
         }
     }
 
-    /// What the volume headers say.
+    /// Opens the file system on `device` for reading and writing. Nobody else may use the device
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// Why it holds none that can be written; see `reason`.
+    #[wasm_bindgen(js_name = openForWriting)]
+    pub async fn open_for_writing(device: BlockDevice) -> Result<Self, JsValue> {
+        match Engine::open_for_writing(device).await {
+            Ok(engine) => Ok(Self { engine: Rc::new(engine) }),
+            Err(error) => Err(Fault::Core(error).throw("openForWriting", None)),
+        }
+    }
+
+    /// What the volume headers said when it was opened.
     #[wasm_bindgen(unchecked_return_type = "Facts")]
     #[must_use]
     pub fn facts(&self) -> JsValue {
@@ -64,10 +84,9 @@ impl Volume {
         unchecked_return_type = "{ entries: PfsInfo[]; broken: { message: string; code: string }[] }"
     )]
     pub async fn pfs(&self) -> Result<JsValue, JsValue> {
-        let super_root = self.engine.volume().super_root();
         let list = self
             .engine
-            .run(ListPfs { super_root })
+            .run(self.engine.list_pfs())
             .await
             .map_err(|error| Fault::Core(error).throw("pfs", None))?;
         let entries: Array = list.entries.iter().map(value::pfs_info).collect();
@@ -79,17 +98,13 @@ impl Volume {
         Ok(record.into())
     }
 
-    /// The file system with this label.
+    /// The file system with this label: for writing if the volume is, and it is no snapshot.
     ///
     /// # Errors
     /// ENOENT, or its root cannot be read.
     #[wasm_bindgen(js_name = openPfs)]
     pub async fn open_pfs(&self, label: JsString) -> Result<Pfs, JsValue> {
-        let operation = OpenPfs {
-            super_root: self.engine.volume().super_root(),
-            label: names::from_js(&label),
-        };
-        match self.engine.run(operation).await {
+        match self.engine.open_pfs(names::from_js(&label)).await {
             Ok(pfs) => Ok(Pfs::new(Rc::clone(&self.engine), pfs)),
             Err(error) => Err(Fault::Core(error).throw("openPfs", Some(&label))),
         }
