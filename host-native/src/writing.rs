@@ -58,10 +58,12 @@ impl WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        let part = rustix::system::sysinfo();
-        let ram = u64::from(part.mem_unit).saturating_mul(u64::from(part.totalram));
+        let system = rustix::system::sysinfo();
+        // wide enough for every kind of number that the system counts in
+        let part = u128::from(system.totalram) * u128::from(system.mem_unit) / 8;
+        let part = u64::try_from(part).unwrap_or(u64::MAX);
         Self {
-            dirty_bytes_max: (ram / 8).clamp(DIRTY_BYTES_MIN, Self::DIRTY_BYTES),
+            dirty_bytes_max: part.clamp(DIRTY_BYTES_MIN, Self::DIRTY_BYTES),
             commit_interval: Self::COMMIT_INTERVAL,
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, 4)),
         }
@@ -80,6 +82,8 @@ pub(crate) struct Writing {
     flusher: Mutex<Flusher>,
     /// Held while a scan for free space goes on.
     scanning: Mutex<()>,
+    /// Whether one was begun without anybody asking.
+    is_scanning: AtomicBool,
     progress: Mutex<Progress>,
     /// Something about `progress` changed.
     signal: Condvar,
@@ -114,6 +118,7 @@ impl Writing {
             memory: RwLock::new(memory),
             flusher: Mutex::new(flusher),
             scanning: Mutex::default(),
+            is_scanning: AtomicBool::new(false),
             progress: Mutex::default(),
             signal: Condvar::new(),
             dirty_bytes: AtomicU64::new(0),

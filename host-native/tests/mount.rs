@@ -172,7 +172,7 @@ fn names_that_are_not_there_and_numbers_that_are() {
 /// A mount in the foreground, as a service manager would have it.
 fn foreground(devices: &[PathBuf], path: &Path) -> Child {
     let mut command = farrier();
-    command.args(["mount", "--foreground"]).args(devices).arg(path);
+    command.args(["mount", "-r", "--foreground"]).args(devices).arg(path);
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
     wait_for("a mount", || is_mounted(path));
     child
@@ -231,7 +231,8 @@ fn a_mount_that_lost_its_server_is_told_and_cleared() {
     child.kill().unwrap();
     child.wait().unwrap();
     let image = shipped("links").remove(0);
-    let (_, error, code) = run(&["mount".as_ref(), image.as_os_str(), path.as_os_str()]);
+    let (_, error, code) =
+        run(&["mount".as_ref(), "-r".as_ref(), image.as_os_str(), path.as_os_str()]);
     assert_eq!(code, 1);
     assert!(error.contains("whose program is gone") && error.contains("farrier umount"), "{error}");
     assert_eq!(run(&["umount".as_ref(), path.as_os_str()]).2, 0);
@@ -261,11 +262,13 @@ fn an_ordinary_user_mounts_with_the_helper() {
         fs::remove_dir(&path).unwrap();
         return;
     }
-    let (_, error, code) = told(nobody().arg("mount").arg(&image).arg(&path).output().unwrap());
+    let (_, error, code) =
+        told(nobody().args(["mount", "-r"]).arg(&image).arg(&path).output().unwrap());
     assert_eq!((code, error.as_str()), (0, ""));
     let list = Command::new("setpriv").args(become_nobody).arg("ls").arg(&path).output().unwrap();
     assert!(list.status.success() && !list.stdout.is_empty());
-    let (_, error, code) = told(nobody().arg("mount").arg(&image).arg(&path).output().unwrap());
+    let (_, error, code) =
+        told(nobody().args(["mount", "-r"]).arg(&image).arg(&path).output().unwrap());
     assert_eq!(code, 1);
     assert!(error.contains("is mounted there already"), "{error}");
     let (_, error, code) = told(nobody().arg("umount").arg(&path).output().unwrap());

@@ -31,7 +31,7 @@ impl Volume {
     }
 
     fn mount(&self) -> Writable {
-        Writable { mounted: Some(Mounted::new("rw", std::slice::from_ref(&self.image), None)) }
+        Writable { mounted: Some(Mounted::writable("rw", &self.image)) }
     }
 
     /// Everything that checks media finds nothing wrong.

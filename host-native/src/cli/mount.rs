@@ -104,6 +104,8 @@ impl Mount {
 
     fn serve(&self, sources: &[OsString], directory: &Path, options: &MountOptions) -> Outcome {
         let source = Source::parse(sources).map_err(Failure::new)?;
+        // before the devices: a volume that is mounted there already is locked as well
+        Mounted::check(directory).map_err(Failure::new)?;
         let tree = open(&source, options)?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::new)?;
         let mounted = Mounted::start(tree, directory, options, tell).map_err(Failure::new)?;

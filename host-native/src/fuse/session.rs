@@ -155,6 +155,14 @@ impl Mounted {
         Ok(Self { image, directory, server, requests })
     }
 
+    /// Whether something can be mounted at `directory`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(directory: &Path) -> Result<(), MountError> {
+        check_directory(directory).map(|_| ())
+    }
+
     /// Where it is mounted.
     #[must_use]
     pub fn directory(&self) -> &Path {

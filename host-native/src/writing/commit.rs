@@ -15,8 +15,9 @@ use farrier_core::drive::bulkfree::Freed;
 use farrier_core::drive::change::WriteHost;
 use farrier_core::drive::commit::{Flusher, change_pfs, close, flush};
 use farrier_core::drive::pfs::PfsChange;
-use farrier_core::drive::{bulkfree, load_freemap, ready};
+use farrier_core::drive::{Host, bulkfree, join_all, load_freemap, ready};
 use farrier_core::error::Error;
+use farrier_core::scan::Step;
 use farrier_core::units::Inum;
 
 use super::Writing;
@@ -39,6 +40,8 @@ pub(super) struct Progress {
     since: Option<Instant>,
     /// Somebody asked for a flush.
     is_due: bool,
+    /// The end is near: nothing long is begun or gone on with.
+    is_closing: bool,
     is_closed: bool,
 }
 
@@ -65,7 +68,11 @@ impl Flushing {
 
     /// Commits what was changed and ends the thread.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        let result = self.writing.close();
+        lock(&self.writing.progress).is_closing = true;
+        let result = {
+            let _no_scan = lock(&self.writing.scanning);
+            self.writing.close()
+        };
         lock(&self.writing.progress).is_closed = true;
         self.writing.signal.notify_all();
         if let Some(thread) = self.thread.take() {
@@ -214,7 +221,7 @@ impl Writing {
     }
 
     /// What the flush thread does.
-    fn flush_in_time(&self) {
+    fn flush_in_time(self: &Arc<Self>) {
         let mut progress = lock(&self.progress);
         loop {
             if progress.is_closed {
@@ -226,9 +233,7 @@ impl Writing {
                 // an error is told, and kept by the memory
                 let _ = self.flush(&mut self.lock_flusher(), false);
                 if self.failed().is_none() && self.is_scan_worth_it() {
-                    // Who deletes something large wants the space. Where not everything can be
-                    // read, nothing is freed, and whoever reads it is told.
-                    let _ = self.bulkfree();
+                    self.scan_beside();
                 }
                 progress = lock(&self.progress);
                 continue;
@@ -241,6 +246,23 @@ impl Writing {
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+        }
+    }
+
+    /// Who deletes something large wants the space: frees it in a thread of its own, for flushes
+    /// have to go on. Where not everything can be read, nothing is freed, and whoever reads that is
+    /// told.
+    fn scan_beside(self: &Arc<Self>) {
+        if self.is_scanning.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let writing = Arc::clone(self);
+        let scan = move || {
+            let _ = writing.bulkfree();
+            writing.is_scanning.store(false, Ordering::Relaxed);
+        };
+        if std::thread::Builder::new().name("scan".to_owned()).spawn(scan).is_err() {
+            self.is_scanning.store(false, Ordering::Relaxed);
         }
     }
 
@@ -303,11 +325,21 @@ impl Writing {
     /// As `reclaim`, for who wants to know what it came to.
     pub(crate) fn bulkfree(&self) -> Result<Freed, Error> {
         let _one_at_a_time = lock(&self.scanning);
+        if lock(&self.progress).is_closing {
+            return Err(Error::Busy);
+        }
         let mut scan = {
             let mut flusher = self.lock_flusher();
             ready(bulkfree::begin(self, &mut flusher))?
         };
-        ready(bulkfree::run_scan(self, &mut scan));
+        while let Step::Read(wants) = scan.step() {
+            if lock(&self.progress).is_closing {
+                // the next mount will do it
+                self.lock_flusher().writer_mut().freemap_mut().end_scan();
+                return Err(Error::Busy);
+            }
+            scan.resume(ready(join_all(wants.iter().map(|want| self.fetch(want)).collect())));
+        }
         let mut flusher = self.lock_flusher();
         let freed = ready(bulkfree::finish(self, &mut flusher, scan))?;
         self.unread_free_bytes.store(0, Ordering::Relaxed);

@@ -60,15 +60,25 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts in the background: when the command returns, the mount must answer.
+    /// Mounts read-only in the background: when the command returns, the mount must answer.
     pub(crate) fn new(name: &str, devices: &[PathBuf], label: Option<&str>) -> Self {
+        Self::with("ro", name, devices, label)
+    }
+
+    /// As [`Mounted::new`], to be written.
+    pub(crate) fn writable(name: &str, device: &Path) -> Self {
+        Self::with("rw", name, &[device.to_owned()], None)
+    }
+
+    fn with(options: &str, name: &str, devices: &[PathBuf], label: Option<&str>) -> Self {
         let path = fresh(name);
         let mut arguments: Vec<OsString> = devices.iter().map(OsString::from).collect();
         if let (Some(label), Some(last)) = (label, arguments.last_mut()) {
             last.push("@");
             last.push(label);
         }
-        let output = farrier().arg("mount").args(arguments).arg(&path).output().unwrap();
+        let output =
+            farrier().args(["mount", "-o", options]).args(arguments).arg(&path).output().unwrap();
         let (_, error, code) = told(output);
         assert_eq!((code, error.as_str()), (0, ""), "mount of {name}");
         Self { path }
