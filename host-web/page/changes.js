@@ -200,7 +200,7 @@ export function localVolumes(context) {
       /** Writes a file under a name of its own, and gives it its right one when it is whole. */
       async upload({ pfs, directory, name, file, replace }, request) {
         const tree = await context.pfs(pfs);
-        const part = join(directory, `.farrier-upload-${request.id}.part`);
+        const part = join(directory, `.farrier-upload-${crypto.randomUUID()}.part`);
         await change(() => tree.create(part));
         try {
           await uploadInto(tree, part, file, request);

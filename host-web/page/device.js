@@ -278,8 +278,14 @@ function cut(records, offset, length) {
   return bytes;
 }
 
+/** Browsers give locks, and with them a safe way to write, only to pages that nobody could have altered. */
+function needLocks() {
+  if (!navigator.locks) throw fail('NotSupportedError', 'local volumes need a page that was loaded by https, or from this computer');
+}
+
 /** Takes the lock of a volume, and returns what releases it. */
 function lock(id) {
+  needLocks();
   return new Promise((resolve, reject) => {
     const held = new Promise((release) => {
       navigator.locks
@@ -329,6 +335,7 @@ export async function openDevice(id) {
 
 /** All volumes that this browser keeps: what is known of each, and whether some tab has it open. */
 export async function listDevices() {
+  needLocks();
   const [databases, locks] = await Promise.all([indexedDB.databases(), navigator.locks.query()]);
   const held = new Set(locks.held.map((each) => each.name));
   const found = [];

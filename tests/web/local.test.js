@@ -339,6 +339,24 @@ describe('local volumes', { skip: notBuilt }, () => {
     assert.equal(await check(), 'The volume is intact.');
   });
 
+  test('a full volume says so, keeps nothing of what did not fit, and goes on', async () => {
+    await create('Small');
+    const large = join(space.folder, 'large.bin');
+    writeFileSync(large, randomBytes(45_000_000));
+    await page.locator('#upload-input').setInputFiles(large);
+    await page.locator('.job.failed').getByText('The volume is full.').waitFor();
+    await shot('volume-full');
+    await saved();
+    assert.deepEqual(await names(), []);
+    await page.locator('.job').getByRole('button', { name: 'Close' }).click();
+    await page.locator('#new-folder').click();
+    await page.locator('#ask-input').fill('after');
+    await page.keyboard.press('Enter');
+    await row('after').waitFor();
+    await saved();
+    assertClean(await exportImage());
+  });
+
   test('a volume that is taken away under the page is told', async () => {
     await create('Away');
     await page.evaluate(async () => {
