@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "every test program uses its own part")]
 #![allow(missing_docs, reason = "nothing here leaves the tests")]
 
+pub(crate) mod volume;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
