@@ -59,8 +59,8 @@ enum Operation {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Contents {
-    Text { text: String, times: Option<usize> },
-    Noise { noise: u32, length: usize },
+    Text { text: String, times: Option<u64> },
+    Noise { noise: u32, length: u64 },
 }
 
 pub(super) fn run(edit: &Edit<'_>, file: &str, output: &mut Output) -> Result<(), Failure> {
@@ -201,12 +201,13 @@ impl One<'_> {
 
     fn bytes(&self, contents: &Contents) -> Result<Vec<u8>, Wrong> {
         let (len, times) = match contents {
-            Contents::Text { text, times } => (text.len(), times.unwrap_or(1)),
+            Contents::Text { text, times } => (text.len() as u64, times.unwrap_or(1)),
             Contents::Noise { length, .. } => (*length, 1),
         };
-        if len.checked_mul(times).is_none_or(|len| len > LEN_MAX) {
+        let whole = len.checked_mul(times).filter(|len| *len <= LEN_MAX as u64);
+        let (Some(_), Ok(times)) = (whole, usize::try_from(times)) else {
             return Err(Wrong::Step(format!("writes more than {LEN_MAX} bytes; make more steps")));
-        }
+        };
         Ok(match contents {
             Contents::Text { text, .. } => text.repeat(times).into_bytes(),
             Contents::Noise { noise, length } => {
