@@ -10,7 +10,8 @@
 //! Invariants:
 //! * The module gets nothing but its arguments, the directories that the caller grants, and two
 //!   outputs: no environment, no network, no standard input.
-//! * Directories are granted read-only, except the one that a copy goes to.
+//! * Directories are granted read-only, except the one that a copy goes to, and those of the
+//!   volumes if the command writes to them; such volumes are locked for the run.
 //! * A module that asks for anything but WASI preview 1 is refused before it runs.
 //!
 //! Nothing here knows HAMMER2; what a volume is only the module knows.

@@ -13,7 +13,7 @@ use lexopt::ValueExt;
 use lexopt::prelude::{Long, Short, Value};
 
 const HELP: &str = "\
-farrier-wasi-run: reads HAMMER2 volumes in a WASI sandbox
+farrier-wasi-run: reads and writes HAMMER2 volumes in a WASI sandbox
 
 usage: farrier-wasi-run [OPTIONS] COMMAND DEVICE[@LABEL] [ARGUMENTS]
 
@@ -26,7 +26,8 @@ usage: farrier-wasi-run [OPTIONS] COMMAND DEVICE[@LABEL] [ARGUMENTS]
   -V, --version      the version
 
 Options of the runner stand before the command. The module sees the directories that the volumes
-are in, to read, and the one that copy-out writes to; nothing else.
+are in, to read, or to write if the command changes volumes; what copy-in and script read; and the
+one that copy-out writes to; nothing else.
 
 ";
 

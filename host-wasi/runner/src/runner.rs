@@ -1,9 +1,13 @@
 //! The module in its sandbox, within limits.
 
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use farrier_wasi::arguments::{self, Asked};
 use wasmtime::{
     Config, Engine, Error, InstancePre, Linker, Module, ResourceLimiter, Store, Trap,
     UpdateDeadline,
@@ -13,7 +17,7 @@ use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
 use crate::failure::Failure;
-use crate::grant::{Access, Preopen};
+use crate::grant::{self, Access, Preopen};
 
 /// The one source of imports that a module may name.
 const WASI: &str = "wasi_snapshot_preview1";
@@ -98,7 +102,7 @@ impl Runner {
     }
 
     /// Runs the module with `arguments` (those behind the program's name) and keeps what it
-    /// writes.
+    /// writes. Volumes that the command line writes to are locked meanwhile.
     ///
     /// # Errors
     /// It did not come to an end of its own. That it failed by its own account is no error here:
@@ -137,6 +141,7 @@ impl Runner {
         arguments: &[&str],
         preopens: &[Preopen],
     ) -> Result<i32, Failure> {
+        let _locks = locks(arguments, preopens)?;
         // Before the directories, which copy it: without, every read takes a trip to another
         // thread and back.
         builder.allow_blocking_current_thread(true);
@@ -218,6 +223,17 @@ impl Runner {
             }
             _ => broken(error),
         })
+    }
+}
+
+/// Locks of the volumes that a command line writes to; one that cannot be understood writes
+/// nothing.
+fn locks(arguments: &[&str], preopens: &[Preopen]) -> Result<Vec<File>, Failure> {
+    let is_file =
+        |name: &str| grant::on_host(Path::new(name), preopens).is_some_and(|path| path.is_file());
+    match arguments::parse(arguments.iter().map(OsString::from), is_file) {
+        Ok(Asked::Run(request)) => grant::lock(&request, preopens),
+        Ok(Asked::Help | Asked::Version) | Err(_) => Ok(Vec::new()),
     }
 }
 

@@ -5,3 +5,4 @@ mod damaged;
 mod golden;
 mod harness;
 mod sandbox;
+mod writing;
