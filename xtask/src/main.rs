@@ -21,6 +21,7 @@ mod core_proof;
 mod demo;
 mod failure;
 mod imports;
+mod mounted;
 mod run;
 mod serve;
 mod setup;
