@@ -17,6 +17,7 @@ use crate::web::Effort;
 use crate::workspace::Workspace;
 
 mod bench;
+mod conformance;
 mod core_proof;
 mod demo;
 mod failure;

@@ -22,7 +22,7 @@ pub(crate) struct Need {
 
 /// Everything. `web` leaves out what only the page and its tests need.
 pub(crate) fn set_up(workspace: &Workspace, route: Route, web: bool) -> Outcome {
-    install(&[MOUNT, UNPACK])?;
+    install(&[MOUNT, UNPACK, GIT, SQLITE, RSYNC])?;
     if web {
         install(&[BROWSER, NODE, NPM])?;
     }
@@ -135,6 +135,11 @@ pub(crate) const MOUNT: Need =
     Need { programs: &["fusermount3"], package: "fuse3", purpose: "to mount without being root" };
 pub(crate) const UNPACK: Need =
     Need { programs: &["zstd"], package: "zstd", purpose: "to unpack the sample volumes" };
+const GIT: Need = Need { programs: &["git"], package: "git", purpose: "to be run on a mount" };
+const SQLITE: Need =
+    Need { programs: &["sqlite3"], package: "sqlite3", purpose: "to be run on a mount" };
+const RSYNC: Need =
+    Need { programs: &["rsync"], package: "rsync", purpose: "to be run on a mount" };
 const BROWSER: Need = Need {
     programs: &["chromium", "chromium-browser"],
     package: "chromium",

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::conformance;
 use crate::core_proof;
 use crate::demo::{self, End};
 use crate::failure::{Failure, Outcome};
@@ -188,6 +189,10 @@ fn documentation(context: &Context<'_>) -> Outcome {
     run(context.cargo().args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
+fn mount_conformance(context: &Context<'_>) -> Outcome {
+    conformance::prove(context.workspace)
+}
+
 const WASM_PACKAGES: &[(&str, &str)] = &[
     ("farrier-core", "wasm32-unknown-unknown"),
     ("farrier-web", "wasm32-unknown-unknown"),
@@ -238,6 +243,12 @@ const STAGES: &[Stage] = &[
     Stage { name: "demo", quick: false, about: "the first command of the README", run: show_demo },
     Stage { name: "docs", quick: false, about: "the documentation builds", run: documentation },
     Stage {
+        name: "conformance",
+        quick: false,
+        about: "pjdfstest and fsx on a mount (root)",
+        run: mount_conformance,
+    },
+    Stage {
         name: "wasi-runner",
         quick: false,
         about: "the WASI module in wasmtime",
@@ -277,7 +288,9 @@ mod tests {
     fn set_up_comes_before_what_needs_it() {
         let all = names(&Choice::All);
         let place = |name| all.iter().position(|other| *other == name).unwrap();
-        for later in ["test", "wasm-lints", "core-proof", "wasi", "web", "browser", "demo"] {
+        for later in
+            ["test", "wasm-lints", "core-proof", "wasi", "web", "browser", "demo", "conformance"]
+        {
             assert!(place("setup") < place(later), "{later}");
         }
         assert!(place("web") < place("browser"));
