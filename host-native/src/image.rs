@@ -32,6 +32,8 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Threads that read ahead.
     pub ahead_threads: usize,
+    /// Open snapshots for writing too, where the volume is: they are kept as they are otherwise.
+    pub writes_snapshots: bool,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             header_slot: None,
             cache_bytes: Self::CACHE_BYTES,
             ahead_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
+            writes_snapshots: false,
         }
     }
 }
@@ -120,6 +123,7 @@ fn list(labels: &[Vec<u8>]) -> String {
 pub struct Image {
     blocks: Blocks,
     path: PathBuf,
+    writes_snapshots: bool,
 }
 
 impl Image {
@@ -131,7 +135,8 @@ impl Image {
         let opened = Devices::open(devices).map_err(OpenError::Device)?;
         let blocks = Self::assemble(devices, opened, options)?;
         let path = devices.first().cloned().unwrap_or_default();
-        Ok(Arc::new(Self { blocks, path }))
+        let writes_snapshots = options.writes_snapshots;
+        Ok(Arc::new(Self { blocks, path, writes_snapshots }))
     }
 
     /// As [`Image::open`], for writing too: the devices are ours alone then.
@@ -149,7 +154,8 @@ impl Image {
         blocks
             .open_for_writing(writing)
             .map_err(|error| OpenError::ReadOnly(path.clone(), error))?;
-        Ok(Arc::new(Self { blocks, path }))
+        let writes_snapshots = options.writes_snapshots;
+        Ok(Arc::new(Self { blocks, path, writes_snapshots }))
     }
 
     fn assemble(
@@ -219,7 +225,7 @@ impl Image {
         let list = self.list_pfs()?;
         if let Some(info) = choose(&list.entries, label) {
             return match self.blocks.writing() {
-                Ok(writing) if !info.is_snapshot => {
+                Ok(writing) if self.writes_snapshots || !info.is_snapshot => {
                     let pfs =
                         writing.open_tree(&info.label).map_err(|error| self.broken(&error))?;
                     Ok(Tree::new(Arc::clone(self), info, pfs, true))

@@ -125,6 +125,15 @@ fn a_mounted_volume_is_asked_through_its_directory() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(done(&["cat", &format!("{device}@before"), "/file"]), "one");
     assert_eq!(done(&["cat", &device, "/file"]), "two");
+    let snapshot = format!("{device}@before");
+    for (options, is_changed) in [("defaults", false), ("rw", true)] {
+        done(&["mount", "-o", options, &snapshot, text(&mount)]);
+        let written = fs::write(mount.join("file"), b"three");
+        done(&["umount", text(&mount)]);
+        assert_eq!(written.is_ok(), is_changed, "{options}: {written:?}");
+    }
+    assert_eq!(done(&["cat", &snapshot, "/file"]), "three");
+    assert_eq!(done(&["cat", &device, "/file"]), "two");
     assert_clean(&image);
     fs::remove_dir_all(folder).unwrap();
 }

@@ -31,7 +31,7 @@ const READY: &str = "mounted";
 /// process has ended, which `farrier umount` waits for, or when fsync(2) said so; everything else
 /// some seconds later. While a volume is mounted its devices are locked (flock): for others to
 /// read, where it is mounted read-only, and for nobody else otherwise. Snapshots are mounted
-/// read-only.
+/// read-only, unless -o rw is given.
 #[derive(Debug, Args)]
 #[command(after_long_help = OPTIONS_HELP, override_usage = USAGE)]
 pub(crate) struct Mount {
@@ -145,7 +145,7 @@ fn open(source: &Source, options: &MountOptions) -> Result<Tree, Failure> {
     }
     let label = tree.label().escape_ascii().to_string();
     drop((tree, image));
-    tell(&format!("{label}: is a snapshot; mounted read-only"));
+    tell(&format!("{label}: is a snapshot; mounted read-only (-o rw lets it be changed)"));
     open_read_only(source, options)
 }
 

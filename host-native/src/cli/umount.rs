@@ -18,6 +18,8 @@ use super::failure::{Failure, Outcome};
 
 /// How long the process that served a mount may take to end: everything is on media already.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one that could change nothing is waited for.
+const PATIENCE_READING: Duration = Duration::from_secs(1);
 /// How long to wait before looking again.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -77,7 +79,7 @@ fn wait_for(device: &Path) -> Outcome {
         return Ok(());
     };
     let end = Instant::now() + PATIENCE;
-    // A mount that reads shares its lock with others who do.
+    // A mount that writes shares its lock with nobody.
     while rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     {
         if Instant::now() > end {
@@ -87,6 +89,14 @@ fn wait_for(device: &Path) -> Outcome {
                 device.display()
             )));
         }
+        std::thread::sleep(PAUSE);
+    }
+    // Who only read lets go in a moment; if others read as well, there is nothing to wait for.
+    let end = Instant::now() + PATIENCE_READING;
+    while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+        == Err(Errno::WOULDBLOCK)
+        && Instant::now() < end
+    {
         std::thread::sleep(PAUSE);
     }
     Ok(())

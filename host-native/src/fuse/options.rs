@@ -28,6 +28,8 @@ pub struct MountOptions {
     pub header_slot: Option<u8>,
     /// Nothing can be changed.
     pub read_only: bool,
+    /// Snapshots can be changed as well.
+    pub writes_snapshots: bool,
     /// How to write.
     pub writing: WriteOptions,
     /// Flags of the mount itself.
@@ -74,6 +76,7 @@ impl MountOptions {
             allow_truncated: false,
             header_slot: None,
             read_only: false,
+            writes_snapshots: false,
             writing: WriteOptions::default(),
             flags: Flags::default(),
         }
@@ -95,7 +98,7 @@ impl MountOptions {
         match (name, value) {
             ("defaults" | "nodev" | "nosuid" | "exec" | "atime", None) => self.back(name),
             ("ro", None) => self.read_only = true,
-            ("rw", None) => self.read_only = false,
+            ("rw", None) => (self.read_only, self.writes_snapshots) = (false, true),
             ("allow_other", None) => self.allow_other = true,
             ("noallow_other", None) => self.allow_other = false,
             ("default_permissions", None) => self.default_permissions = true,
@@ -155,6 +158,7 @@ impl MountOptions {
             allow_truncated: self.allow_truncated,
             header_slot: self.header_slot,
             cache_bytes: self.cache_bytes,
+            writes_snapshots: self.writes_snapshots,
             ..Options::default()
         }
     }
