@@ -95,8 +95,7 @@ fn rooms_import_only_lower_floors() {
 #[test]
 fn operations_do_not_know_each_other() {
     // What they share stands in these.
-    let shared =
-        ["node", "pfs", "attributes", "names", "blocks", "read", "change", "contents"];
+    let shared = ["node", "pfs", "attributes", "names", "blocks", "read", "change", "contents"];
     let folder = root().join("core/src/fs");
     for path in sources(&folder) {
         let text = fs::read_to_string(&path).unwrap();
