@@ -53,7 +53,15 @@ link() {
   rustup toolchain link "$NAME" "$TC" >&2
   linked || die "rustup lists $NAME, but 'cargo +$NAME' does not reach $TC"
 }
-finished() { [ -f "$TC/.complete" ] && have_targets "$TC"; }
+# The compiler that the workspace asks for; an older one in Debian, or left from before, is none.
+OLDEST=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml" | head -1)
+new_enough() { # $1: a version
+  [ -n "$1" ] && [ "$(printf '%s\n%s\n' "$OLDEST" "$1" | sort -V | head -1)" = "$OLDEST" ]
+}
+finished() {
+  [ -f "$TC/.complete" ] && have_targets "$TC" &&
+    new_enough "$("$TC/bin/rustc" --version 2>/dev/null | awk '{print $2}')"
+}
 
 # --- 1. rustup ------------------------------------------------------------------------------
 if [ "$TRY_RUSTUP" = 1 ] && has rustup; then
@@ -83,11 +91,16 @@ for c in apt-get apt-cache dpkg-deb tar cc ar; do
 done
 apt_opts=(-o APT::Sandbox::User=root -o Acquire::Retries=3 -qq)
 candidate() { apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ && $2 != "(none)" {print $2}'; }
-[ -n "$(candidate rustc-web)$(candidate rustc)" ] || apt-get "${apt_opts[@]}" update >&2
+offered() { candidate "$1" | sed 's/[-+~].*//'; }
+# A package list that is old offers an old compiler.
+new_enough "$(offered rustc-web)" || new_enough "$(offered rustc)" ||
+  apt-get "${apt_opts[@]}" update >&2
 # bookworm carries a current compiler as rustc-web (the browser's build needs it); plain 'rustc'
 # is the release's own: older there, good enough on later releases.
 if [ -n "$(candidate rustc-web)" ]; then P=rustc-web D=libstd-rust-web-dev S=rust-web-src
 else P=rustc D=libstd-rust-dev S=rust-src; fi
+new_enough "$(offered "$P")" ||
+  die "Debian has $P $(offered "$P"), and Rust $OLDEST is needed: run 'rustup target add ${TARGETS[*]}'"
 depends() { # the dependencies of package $1, one a line, first of alternatives
   apt-cache show --no-all-versions "$1" | sed -n 's/^\(Pre-\)\{0,1\}Depends: //p' |
     tr ',' '\n' | sed 's/|.*//; s/(.*//; s/ //g'
