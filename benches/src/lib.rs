@@ -1,13 +1,17 @@
-//! What the outside bench is made of: volumes to read, systems that serve them, readers with a
-//! clock, and the table. The program is `src/bin/outside.rs`; the inside bench (`benches/`) needs
-//! none of this.
+//! What the outside benches are made of: volumes and trees, systems that serve them, readers and
+//! writers with a clock, and the table. The programs are `src/bin/outside.rs` (reading) and
+//! `src/bin/writing.rs`; the inside bench (`benches/`) needs none of this.
 //!
 //! Nothing here knows how the core works: every figure is that of a program at a mount point, or
 //! of a whole process.
 
+pub mod ceiling;
 pub mod failure;
+pub mod place;
 pub mod readers;
 pub mod run;
 pub mod systems;
 pub mod table;
+pub mod trees;
 pub mod volumes;
+pub mod writers;

@@ -44,7 +44,7 @@ pub fn random(path: &Path, len: u64, depth: u64, count: u64) -> Outcome<f64> {
             .map(|number| {
                 let file = &file;
                 scope.spawn(move || {
-                    let mut chance = Chance(0x9e37_79b9_7f4a_7c15 ^ (number + 1) << 32);
+                    let mut chance = Chance::new(number);
                     let mut piece = [0; 4096];
                     (0..count / depth).try_for_each(|_| {
                         let offset = chance.below(len / 4096) * 4096;
@@ -108,14 +108,34 @@ pub fn latency(mut call: impl FnMut() -> Outcome) -> Outcome<f64> {
     Ok(times[times.len() / 2])
 }
 
-/// xorshift64.
-struct Chance(u64);
+/// xorshift64: the same chance on every machine.
+#[derive(Debug)]
+pub struct Chance(u64);
 
 impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
+    /// From a start of its own for each `seed`.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15 ^ (seed + 1) << 32)
+    }
+
+    const fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % end
+        self.0
+    }
+
+    /// Some number below `end`.
+    pub const fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Bytes that do not compress.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(8) {
+            let next = self.next().to_le_bytes();
+            part.copy_from_slice(&next[..part.len()]);
+        }
     }
 }

@@ -17,6 +17,9 @@ use rustix::process::Resource;
 use crate::failure::{During, Failure, Outcome};
 use crate::run::{find, run, wait_until};
 
+/// The word that makes a program of ours serve the ceiling, with a folder behind it.
+pub const CEILING: &str = "--serve-ceiling";
+
 /// A file system driver, or a program in place of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -38,10 +41,25 @@ pub enum Kind {
     PassthroughLlFolder,
     /// A FUSE program that passes on what ext4 holds, over libfuse's high level interface.
     Bindfs,
+    /// A FUSE program that does nothing: [`crate::ceiling`], only for writing.
+    Ceiling,
 }
 
 impl Kind {
-    /// All of them, ours first.
+    /// Those that can be written, ours first.
+    pub const WRITABLE: [Self; 9] = [
+        Self::FarrierFile,
+        Self::Ceiling,
+        Self::PassthroughHp,
+        Self::PassthroughLl,
+        Self::PassthroughLlFolder,
+        Self::Bindfs,
+        Self::Ntfs3g,
+        Self::Ext4,
+        Self::Btrfs,
+    ];
+
+    /// Those that can hold a tree to be read, ours first.
     pub const ALL: [Self; 9] = [
         Self::Farrier,
         Self::FarrierFile,
@@ -67,12 +85,25 @@ impl Kind {
             Self::PassthroughLl => "passthrough_ll",
             Self::PassthroughLlFolder => "passthrough_ll (folder)",
             Self::Bindfs => "bindfs",
+            Self::Ceiling => "ceiling",
         }
+    }
+
+    /// Whether it needs a loop device.
+    #[must_use]
+    pub const fn needs_loop(self) -> bool {
+        !matches!(self, Self::FarrierFile | Self::PassthroughLlFolder | Self::Ceiling)
+    }
+
+    /// Whether its program keeps a descriptor for each file that the kernel knows.
+    #[must_use]
+    pub const fn keeps_descriptors(self) -> bool {
+        matches!(self, Self::PassthroughHp | Self::PassthroughLl | Self::PassthroughLlFolder)
     }
 
     const fn programs(self) -> &'static [&'static str] {
         match self {
-            Self::Farrier | Self::FarrierFile => &[],
+            Self::Farrier | Self::FarrierFile | Self::Ceiling => &[],
             Self::Ext4 => &["mkfs.ext4"],
             Self::Btrfs => &["mkfs.btrfs"],
             Self::Ntfs3g => &["mkfs.ntfs", "ntfs-3g"],
@@ -92,6 +123,7 @@ impl Kind {
             Self::Btrfs => Ground::Btrfs,
             Self::Ntfs3g => Ground::Ntfs,
             Self::PassthroughLlFolder => Ground::Folder,
+            Self::Ceiling => Ground::Nothing,
         }
     }
 }
@@ -104,6 +136,7 @@ enum Ground {
     Btrfs,
     Ntfs,
     Folder,
+    Nothing,
 }
 
 impl Ground {
@@ -114,6 +147,7 @@ impl Ground {
             Self::Btrfs => "btrfs",
             Self::Ntfs => "ntfs",
             Self::Folder => "folder",
+            Self::Nothing => "nothing",
         }
     }
 }
@@ -219,7 +253,7 @@ impl System {
     pub fn over(kind: Kind, volume: &str, places: &Places) -> Outcome<Self> {
         let image = places.work.join(format!("{volume}.{}", kind.ground().file_name()));
         let device = match kind.ground() {
-            Ground::Hammer2File | Ground::Folder => None,
+            Ground::Hammer2File | Ground::Folder | Ground::Nothing => None,
             _ => Some(Loop::over(&image)?),
         };
         let mount_point = places.work.join("mnt");
@@ -276,6 +310,10 @@ impl System {
                 self.serve_passthrough_ll(&below, &at)?;
             }
             Kind::PassthroughLlFolder => self.serve_passthrough_ll(&source, &at)?,
+            Kind::Ceiling => {
+                let ourselves = std::env::current_exe().during("cannot find this program")?;
+                self.serve(&ourselves, &[CEILING.as_ref(), at.as_os_str()])?;
+            }
             Kind::Bindfs => {
                 let below = self.mount_below(&source)?;
                 let program = self.places.program("bindfs")?;
@@ -394,6 +432,7 @@ pub fn make(
         Ground::Hammer2 | Ground::Hammer2File => {
             return Err(Failure::new(format!("{volume}: there is no volume")));
         }
+        Ground::Nothing => return Err(Failure::new("the ceiling holds no tree")),
         Ground::Folder => {
             fs::create_dir(&image).during("cannot make a folder")?;
             return fill(&image);
@@ -417,6 +456,52 @@ pub fn make(
     system.mount()?;
     fill(system.root())?;
     system.unmount()
+}
+
+/// Makes an empty file system of `kind` in a new image of `volume`, which takes the space of all of
+/// its `size` at once: who gets a page first would pay for it otherwise.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_empty(kind: Kind, volume: &str, size: u64, places: &Places) -> Outcome {
+    let ground = kind.ground();
+    remove(kind, volume, places)?;
+    let image = places.work.join(format!("{volume}.{}", ground.file_name()));
+    let format = match ground {
+        Ground::Nothing => return Ok(()),
+        Ground::Folder => return fs::create_dir(&image).during("cannot make a folder"),
+        Ground::Hammer2 | Ground::Hammer2File => places.farrier.clone(),
+        Ground::Ext4 => places.program("mkfs.ext4")?,
+        Ground::Btrfs => places.program("mkfs.btrfs")?,
+        Ground::Ntfs => places.program("mkfs.ntfs")?,
+    };
+    let file = File::create(&image).during("cannot make an image")?;
+    let flags = rustix::fs::FallocateFlags::empty();
+    rustix::fs::fallocate(&file, flags, 0, size).during("no space for an image")?;
+    let options: &[&str] = match ground {
+        Ground::Ext4 => &["-q", "-F", "-N", "100000", "-E", "lazy_itable_init=0,nodiscard"],
+        Ground::Btrfs => &["-q", "-f", "-K"],
+        Ground::Ntfs => &["-q", "-Q", "-F"],
+        _ => &["format"],
+    };
+    let mut arguments: Vec<&std::ffi::OsStr> = options.iter().map(AsRef::as_ref).collect();
+    arguments.push(image.as_os_str());
+    run(format, &arguments).map(drop)
+}
+
+/// Removes `kind`'s image of `volume`, if it is there.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(kind: Kind, volume: &str, places: &Places) -> Outcome {
+    let image = places.work.join(format!("{volume}.{}", kind.ground().file_name()));
+    let gone = if image.is_dir() { fs::remove_dir_all(&image) } else { fs::remove_file(&image) };
+    match gone {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).during(image.display())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn mount(kind: &str, source: &Path, at: &Path) -> Outcome {

@@ -19,6 +19,9 @@ pub enum Unit {
     /// Milliseconds: less is better.
     #[serde(rename = "ms")]
     Milliseconds,
+    /// Seconds: less is better.
+    #[serde(rename = "s")]
+    Seconds,
 }
 
 impl Unit {
@@ -28,11 +31,12 @@ impl Unit {
             Self::PerSecond => "/s",
             Self::Microseconds => "µs",
             Self::Milliseconds => "ms",
+            Self::Seconds => "s",
         }
     }
 
     const fn less_is_better(self) -> bool {
-        matches!(self, Self::Microseconds | Self::Milliseconds)
+        matches!(self, Self::Microseconds | Self::Milliseconds | Self::Seconds)
     }
 }
 
@@ -63,6 +67,12 @@ impl Cell {
         figures
     }
 
+    fn spread(&self) -> Option<f64> {
+        let figures = self.sorted();
+        let (first, last) = (figures.first()?, figures.last()?);
+        (figures.len() > 1).then(|| (last - first) / self.median())
+    }
+
     /// The middle figure.
     #[must_use]
     pub fn median(&self) -> f64 {
@@ -83,6 +93,18 @@ impl Cell {
         let figures = self.sorted();
         let best = if unit.less_is_better() { figures.first() } else { figures.last() };
         best.copied().unwrap_or(f64::NAN)
+    }
+}
+
+impl Line {
+    /// How many times as fast as `base` a cell is; `None` for `base` itself and without one.
+    fn ratio(&self, cell: &Cell, base: &str) -> Option<f64> {
+        let other = self.cells.iter().find(|cell| cell.system == base)?;
+        if cell.system == base {
+            return None;
+        }
+        let ratio = cell.median() / other.median();
+        Some(if self.unit.less_is_better() { 1.0 / ratio } else { ratio })
     }
 }
 
@@ -119,6 +141,12 @@ impl Table {
     /// Markdown: one table for each group of systems, "best (median)" in each cell.
     #[must_use]
     pub fn markdown(&self) -> String {
+        self.markdown_beside(None)
+    }
+
+    /// The same; behind the median stands how many times as fast as `base` that is.
+    #[must_use]
+    pub fn markdown_beside(&self, base: Option<&str>) -> String {
         let mut text = String::new();
         let mut header: Vec<&str> = Vec::new();
         for line in &self.lines {
@@ -135,7 +163,11 @@ impl Table {
                 match line.cells.iter().find(|cell| cell.system == *system) {
                     Some(cell) => {
                         let (best, median) = (cell.best(line.unit), cell.median());
-                        let _ = write!(text, " {} ({}) |", short(best), short(median));
+                        let _ = write!(text, " {} ({})", short(best), short(median));
+                        if let Some(ratio) = base.and_then(|base| line.ratio(cell, base)) {
+                            let _ = write!(text, " ×{}", short(ratio));
+                        }
+                        text.push_str(" |");
                     }
                     None => text.push_str(" - |"),
                 }
@@ -147,6 +179,16 @@ impl Table {
         }
         text
     }
+
+    /// How far the figures of one cell lie apart, in parts of its median: the median of all cells,
+    /// and the most. `None` after a single round.
+    #[must_use]
+    pub fn spread(&self) -> Option<(f64, f64)> {
+        let cells = self.lines.iter().flat_map(|line| &line.cells);
+        let mut spreads: Vec<f64> = cells.filter_map(Cell::spread).collect();
+        spreads.sort_by(f64::total_cmp);
+        Some((*spreads.get(spreads.len() / 2)?, *spreads.last()?))
+    }
 }
 
 /// Three digits are more than the noise allows.
@@ -155,8 +197,10 @@ fn short(figure: f64) -> String {
         format!("{figure:.0}")
     } else if figure >= 10.0 {
         format!("{figure:.1}")
-    } else {
+    } else if figure >= 1.0 {
         format!("{figure:.2}")
+    } else {
+        format!("{figure:.3}")
     }
 }
 
@@ -174,6 +218,21 @@ mod tests {
         let text = table.markdown();
         assert!(text.contains("| read, MiB/s | 3.00 (2.00) |"), "{text}");
         assert!(text.contains("| open, µs | 1.00 (2.00) |"), "{text}");
+    }
+
+    #[test]
+    fn a_ratio_above_one_is_faster_whatever_is_counted() {
+        let mut table = Table::default();
+        for (system, figure) in [("ours", 2.0), ("theirs", 4.0)] {
+            table.add("read", Unit::MibPerSecond, system, figure);
+            table.add("open", Unit::Microseconds, system, figure);
+        }
+        let text = table.markdown_beside(Some("ours"));
+        assert!(text.contains("| 2.00 (2.00) | 4.00 (4.00) ×2.00 |"), "{text}");
+        assert!(text.contains("| 2.00 (2.00) | 4.00 (4.00) ×0.500 |"), "{text}");
+        assert_eq!(table.spread(), None);
+        table.add("read", Unit::MibPerSecond, "ours", 6.0);
+        assert_eq!(table.spread(), Some((1.0, 1.0)));
     }
 
     #[test]

@@ -6,18 +6,19 @@ use crate::workspace::Workspace;
 
 const PACKAGE: &str = "farrier-benches";
 
-/// Runs both benches, or the one that the first of `words` names; the words behind it are its own.
+/// Runs all benches, or the one that the first of `words` names; the words behind it are its own.
 pub(crate) fn bench(workspace: &Workspace, words: &[String]) -> Outcome {
     match words.split_first() {
         None => {
             inside(workspace, &[])?;
-            outside(workspace, &[])
+            mounts(workspace, "outside", &[])?;
+            mounts(workspace, "writing", &[])
         }
         Some((which, words)) => match which.as_str() {
             "inside" => inside(workspace, words),
-            "outside" => outside(workspace, words),
+            "outside" | "writing" => mounts(workspace, which, words),
             _ => Err(Failure::new(format!(
-                "`bench {which}`: name `inside` or `outside`, then its own arguments"
+                "`bench {which}`: name `inside`, `outside` or `writing`, then its own arguments"
             ))),
         },
     }
@@ -29,11 +30,11 @@ fn inside(workspace: &Workspace, words: &[String]) -> Outcome {
 }
 
 /// The program that mounts has to be the one that was just built.
-fn outside(workspace: &Workspace, words: &[String]) -> Outcome {
+fn mounts(workspace: &Workspace, program: &str, words: &[String]) -> Outcome {
     run(workspace.cargo().args(["build", "--release", "--package", "farrier"]))?;
     let farrier = workspace.target.join("release/farrier");
     let mut cargo = workspace.cargo();
-    cargo.args(["run", "--release", "--package", PACKAGE, "--bin", "outside", "--"]);
+    cargo.args(["run", "--release", "--package", PACKAGE, "--bin", program, "--"]);
     run(cargo.arg("--farrier").arg(farrier).args(words))
 }
 
@@ -45,6 +46,6 @@ mod tests {
     fn an_unknown_bench_is_refused_with_what_there_is() {
         let workspace = Workspace::locate().unwrap();
         let failure = bench(&workspace, &["both".to_owned()]).unwrap_err().to_string();
-        assert!(failure.contains("inside") && failure.contains("outside"), "{failure}");
+        assert!(failure.contains("inside") && failure.contains("writing"), "{failure}");
     }
 }

@@ -9,11 +9,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use farrier_benches::failure::{During, Failure, Outcome};
+use farrier_benches::place::{Stop, Work};
 use farrier_benches::readers;
 use farrier_benches::run::run;
 use farrier_benches::systems::{self, Kind, Places, System};
@@ -62,7 +61,7 @@ fn measure(options: &Options) -> Outcome<Table> {
         farrier: options.farrier.clone(),
         peers: options.peers.clone(),
     };
-    let mut bench = Bench { options, places, table: Table::default(), stop: stop_flag()? };
+    let mut bench = Bench { options, places, table: Table::default(), stop: Stop::watch()? };
     for case in CASES {
         if options.only.is_empty() || options.only.iter().any(|name| name == case.volume) {
             bench.volume(&case)?;
@@ -96,7 +95,7 @@ struct Bench<'a> {
     options: &'a Options,
     places: Places,
     table: Table,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
 }
 
 impl Bench<'_> {
@@ -121,7 +120,7 @@ impl Bench<'_> {
         for round in 0..self.options.rounds {
             for number in 0..kinds.len() {
                 let kind = kinds[(number + round) % kinds.len()];
-                self.go_on()?;
+                self.stop.go_on()?;
                 eprintln!("{}, round {}: {}", case.volume, round + 1, kind.name());
                 let system = System::over(kind, case.volume, &self.places)?;
                 let (table, options) = (&mut self.table, self.options);
@@ -146,7 +145,7 @@ impl Bench<'_> {
         let mut kinds = Vec::new();
         let mut source = SourceMount::start(&self.places, case.volume)?;
         for kind in Kind::ALL {
-            self.go_on()?;
+            self.stop.go_on()?;
             if !self.options.peers_only.is_empty()
                 && !self.options.peers_only.iter().any(|name| name == kind.name())
             {
@@ -178,7 +177,7 @@ impl Bench<'_> {
         let holes = if is_sparse { ", most of them holes" } else { "" };
         let line = format!("{volume}: check, {} MiB{holes}", count >> 20);
         for round in 0..self.options.rounds.max(3) {
-            self.go_on()?;
+            self.stop.go_on()?;
             let check = || {
                 let mut command = Command::new(&self.places.farrier);
                 whole(command.arg("check").arg("--quiet").arg(image))
@@ -210,10 +209,6 @@ impl Bench<'_> {
             }
         }
         Ok(())
-    }
-
-    fn go_on(&self) -> Outcome {
-        if self.stop.load(Ordering::Relaxed) { Err(Failure::new("stopped")) } else { Ok(()) }
     }
 }
 
@@ -391,38 +386,6 @@ impl Drop for SourceMount {
     }
 }
 
-/// A folder of this run, which goes with it.
-struct Work(PathBuf);
-
-impl Work {
-    fn make(parent: &Path) -> Outcome<Self> {
-        let folder = parent.join(format!("farrier-bench-{}", std::process::id()));
-        fs::create_dir(&folder).during(folder.display())?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        // Mounts are gone by now; if one is not, its files must not be deleted through it.
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        if mounts.contains(&*self.0.to_string_lossy()) {
-            eprintln!("outside: something is still mounted below {}", self.0.display());
-        } else {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
-fn stop_flag() -> Outcome<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag))
-            .during("cannot watch for signals")?;
-    }
-    Ok(flag)
-}
-
 struct Options {
     farrier: PathBuf,
     work: PathBuf,
@@ -437,10 +400,9 @@ struct Options {
 impl Options {
     fn parse() -> Result<Option<Self>, lexopt::Error> {
         use lexopt::prelude::{Long, Short};
-        let tmpfs = Path::new("/dev/shm");
         let mut options = Self {
             farrier: "farrier".into(),
-            work: if tmpfs.is_dir() { tmpfs.to_owned() } else { std::env::temp_dir() },
+            work: Work::usual_parent(),
             peers: std::env::var_os("FARRIER_PEERS").map(PathBuf::from),
             rounds: 3,
             file_bytes: 512 << 20,
