@@ -235,6 +235,9 @@ impl Turn<'_> {
         let (alone, synced) = with_sync(root, || small.create())?;
         self.add("small files: create", Unit::PerSecond, count / alone);
         self.add("small files: create, until synced", Unit::PerSecond, count / synced);
+        // the kernel does not trust what it knew before it wrote
+        let time = writers::seconds(|| small.stat())?;
+        self.add("small files: stat, first after writing", Unit::PerSecond, count / time);
         let time = writers::seconds(|| small.stat())?;
         self.add("small files: stat, warm", Unit::PerSecond, count / time);
         let time = writers::seconds(|| small.read())?;
