@@ -3,7 +3,7 @@
 //! `fuse/filesystem.rs`), so what it costs is the trips to the kernel and back. No FUSE program can
 //! be faster without fewer trips.
 //!
-//! Contents of a file are kept up to [`KEPT_MAX`]; what lies behind reads as zeros.
+//! Contents of a file are kept up to `KEPT_MAX`; what lies behind reads as zeros.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};

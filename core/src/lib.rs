@@ -22,7 +22,7 @@
 //! | 7 | [`scan`] | long work as cursor machines: the checker |
 //! | 8 | [`drive`] | runs operations and machines over a storage |
 //!
-//! To read a file: [`drive::open`] a [`volume::Volume`], run [`fs::OpenPfs`], [`fs::Lookup`] and
+//! To read a file: [`drive::open()`] a [`volume::Volume`], run [`fs::OpenPfs`], [`fs::Lookup`] and
 //! [`fs::Read`] with [`drive::run`].
 
 #![no_std]
