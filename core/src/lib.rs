@@ -19,7 +19,7 @@
 //! | 5 | [`fs`] | what a virtual file system asks for |
 //! | 6 | [`volume`] | a volume as a whole: format, open, locate |
 //! | 7 | [`flush`] | from memory to media: everything changed, in one commit |
-//! | 7 | [`scan`] | long work as cursor machines: the checker |
+//! | 7 | [`scan`] | long work as cursor machines: the checker, and the scan for what is in use |
 //! | 8 | [`drive`] | runs operations and machines over a storage |
 //!
 //! To read a file: [`drive::open()`] a [`volume::Volume`], run [`fs::OpenPfs`], [`fs::Lookup`] and
