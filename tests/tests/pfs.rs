@@ -195,6 +195,89 @@ fn a_scan_frees_what_snapshots_held_and_nothing_that_came_meanwhile() {
     assert!(host.run(&Lookup { pfs, directory: Inum::ROOT, name }).is_ok());
 }
 
+/// Of two scans at once, the one that began first does not know what the other let happen.
+#[test]
+fn a_scan_that_another_one_overtook_frees_nothing() {
+    let (host, pfs) = fresh();
+    file(&host, pfs, "gone", &noise(1_000_000));
+    snapshot(&host, pfs, "snap", 1).unwrap();
+    unlink(&host, pfs, "gone");
+    host.change_pfs(&PfsChange::Delete { label: b"snap".to_vec() }).unwrap();
+    let overtaken = host.bulkfree(|host| {
+        file(host, pfs, "before", &noise(300_000));
+        host.flush().unwrap();
+        let inner = host.bulkfree(|host| {
+            file(host, pfs, "beside", &noise(200_000));
+            host.flush().unwrap();
+        });
+        assert!(inner.unwrap().bytes >= 1_000_000);
+        file(host, pfs, "behind", &noise(100_000));
+        host.flush().unwrap();
+    });
+    assert_eq!(overtaken, Err(Error::Busy));
+    unreferenced(&host);
+    for _ in 0..6 {
+        host.flush_always(true).unwrap();
+    }
+    host.bulkfree(|_| ()).unwrap();
+    for _ in 0..6 {
+        host.flush_always(true).unwrap();
+    }
+    assert_eq!(unreferenced(&host), 0);
+    assert_eq!(names(&host, "DATA"), ["/", "/before", "/behind", "/beside"]);
+}
+
+/// A snapshot takes little space, but all that was written before it cannot be given back.
+#[test]
+fn a_full_volume_takes_no_more_snapshots_and_lives_on() {
+    let disk = RamDisk::new(32 << 20);
+    format_storage(&disk);
+    let host = WritingHost::open(disk, 1 << 20).unwrap();
+    let pfs = host.open_pfs("DATA").unwrap();
+    let small = 300;
+    for number in 0..small {
+        file(&host, pfs, &format!("{number:0>100}"), b"short");
+    }
+    let inum = file(&host, pfs, "large", b"");
+    let bytes = noise(65_536);
+    let is_full = |number: u64| {
+        let offset = Some(number * 65_536);
+        host.change(&Write { pfs, inum, offset, bytes: &bytes, now: NOW }).is_err()
+    };
+    assert!((0..10_000).any(is_full));
+    let (mut made, mut gone, mut refused) = (0_u16, 0, 0);
+    while refused < 8 {
+        assert!(made < 2000, "it does not become full");
+        // a name that goes leaves tables behind that the snapshot has
+        let name = format!("{gone:0>100}").into_bytes();
+        let (directory, victim, keep) = (Inum::ROOT, Victim::File, false);
+        match host.change(&Unlink { pfs, directory, name, victim, keep, now: NOW }) {
+            Ok(_) => gone += 1,
+            Err(error) => assert!(error == Error::NoSpace || gone == small, "{error:?}"),
+        }
+        match snapshot(&host, pfs, &format!("snapshot {made}"), 1) {
+            Ok(()) => made += 1,
+            Err(Error::NoSpace) => refused += 1,
+            Err(error) => panic!("{made} snapshots, {gone} files gone: {error:?}"),
+        }
+    }
+    println!("{made} snapshots, {gone} files gone");
+    let empty = PfsChange::Create { label: b"empty".to_vec(), birth: birth(201) };
+    assert_eq!(host.change_pfs(&empty), Err(Error::NoSpace));
+    host.flush_always(true).unwrap();
+    unreferenced(&host);
+    // what makes room can be done still
+    for number in 0..made {
+        let label = format!("snapshot {number}").into_bytes();
+        host.change_pfs(&PfsChange::Delete { label }).unwrap();
+    }
+    unlink(&host, pfs, "large");
+    host.flush().unwrap();
+    host.bulkfree(|_| ()).unwrap();
+    host.change_pfs(&empty).unwrap();
+    unreferenced(&host);
+}
+
 #[test]
 fn a_volume_grows_with_its_device() {
     let (host, pfs) = fresh();

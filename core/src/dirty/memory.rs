@@ -127,6 +127,8 @@ pub struct Memory {
     budget: Budget,
     /// Bytes that only operations which make room may use.
     kept_bytes: u64,
+    /// For what the next commit writes beside the layers.
+    reserved: Cost,
     commits: u64,
     failed: Option<Error>,
 }
@@ -135,7 +137,9 @@ impl Memory {
     /// Nothing changed yet.
     #[must_use]
     pub const fn new(super_root: Blockref, budget: Budget, kept_bytes: u64) -> Self {
-        Self { super_root, trees: BTreeMap::new(), budget, kept_bytes, commits: 0, failed: None }
+        let trees = BTreeMap::new();
+        let reserved = Cost { large: 0, small: 0 };
+        Self { super_root, trees, budget, kept_bytes, reserved, commits: 0, failed: None }
     }
 
     /// The super-root as of the last commit.
@@ -231,6 +235,18 @@ impl Memory {
         Ok(())
     }
 
+    /// Sets space aside for roots that the next commit writes beside those of the layers, if there
+    /// is room; with `frees`, also where only operations that make room may.
+    pub fn reserve_roots(&mut self, frees: bool) -> bool {
+        let mut cost = self.cost();
+        cost += ROOTS_COST;
+        let fits = self.budget.fits(cost, if frees { 0 } else { self.kept_bytes });
+        if fits {
+            self.reserved += ROOTS_COST;
+        }
+        fits
+    }
+
     /// Freezes what was changed, for a flush. What is frozen already, because the flush before
     /// did not end, stays so.
     pub fn freeze(&mut self) {
@@ -254,6 +270,7 @@ impl Memory {
     pub fn committed(&mut self, super_root: Blockref, budget: Budget) {
         self.super_root = super_root;
         self.budget = budget;
+        self.reserved = Cost::default();
         self.commits += 1;
     }
 
@@ -270,7 +287,7 @@ impl Memory {
 
     /// What all changes together may need, the roots' own tables included.
     fn cost(&self) -> Cost {
-        let mut cost = Cost::default();
+        let mut cost = self.reserved;
         for layer in self.layers() {
             cost += layer.cost();
             cost += ROOTS_COST;

@@ -32,7 +32,7 @@ pub async fn begin<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<Bulk
         1 => flusher.header().raw().volu_size.get(),
         _ => flusher.header().raw().total_size.get(),
     };
-    let scan = host.look(|memory| {
+    let mut scan = host.look(|memory| {
         let memory = memory.ok_or(Error::ReadOnly)?;
         let mut scan = Bulkfree::new(*memory.super_root(), total_size);
         for (_, tree) in memory.trees() {
@@ -42,7 +42,9 @@ pub async fn begin<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<Bulk
         }
         Ok::<_, Error>(scan)
     })?;
-    flusher.writer_mut().freemap_mut().begin_scan();
+    let freemap = flusher.writer_mut().freemap_mut();
+    freemap.begin_scan();
+    scan.set_number(freemap.scan_number());
     Ok(scan)
 }
 
@@ -58,12 +60,16 @@ pub async fn run_scan<H: Host>(host: &H, scan: &mut Bulkfree) {
 /// every header that could be fallen back to to be one that knows.
 ///
 /// # Errors
-/// What the scan could not read, in which case nothing is freed; or the volume failed.
+/// What the scan could not read, or [`Error::Busy`] if another one began meanwhile, for it does not
+/// know what was allocated before that: in both cases nothing is freed. Or the volume failed.
 pub async fn finish<H: WriteHost>(
     host: &H,
     flusher: &mut Flusher,
     scan: Bulkfree,
 ) -> Result<Freed, Error> {
+    if scan.number().is_none() || scan.number() != flusher.writer().freemap().scan_number() {
+        return Err(Error::Busy);
+    }
     let blocks = scan.blocks();
     let marks = match scan.finish() {
         Ok(marks) => marks,

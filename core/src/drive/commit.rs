@@ -132,15 +132,30 @@ pub async fn close<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(), 
 /// Commits everything that was changed, and a change of the PFSs with it.
 ///
 /// # Errors
-/// Why the change cannot be made: then nothing has changed. What a device said, or damage in a
-/// table that had to be changed: the volume takes no more changes then.
+/// Why the change cannot be made: then nothing has changed, but where there is no room for it, what
+/// was changed before was committed. What a device said, or damage in a table that had to be
+/// changed: the volume takes no more changes then.
 pub async fn change_pfs<H: WriteHost>(
     host: &H,
     flusher: &mut Flusher,
     change: &PfsChange,
 ) -> Result<(), Error> {
     check_alive(host)?;
-    let planned = pfs::plan(host, change).await?;
+    let mut planned = pfs::plan(host, change).await?;
+    if let PfsChange::Snapshot { of, .. } = change {
+        host.look(|memory| memory?.tree(*of).map(|_| ())).ok_or(Error::NoPfs)?;
+    }
+    let frees = matches!(change, PfsChange::Delete { .. });
+    if !host.alter(|memory| memory.reserve_roots(frees)) {
+        // what was reserved becomes less with a commit, and what was given back comes free
+        for number in 0..=REUSE_DELAY + 1 {
+            flush(host, flusher, number > 0).await?;
+        }
+        planned = pfs::plan(host, change).await?;
+        if !host.alter(|memory| memory.reserve_roots(frees)) {
+            return Err(Error::NoSpace);
+        }
+    }
     let (mut frozen, super_root) = freeze(host);
     if let PfsChange::Snapshot { of, .. } = change
         && frozen.iter().all(|frozen| frozen.id != *of)

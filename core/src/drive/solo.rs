@@ -282,7 +282,11 @@ impl<S: Storage> WriteHost for Solo<S> {
             }
             _ => {
                 let scan = self.begin_bulkfree().await?;
-                self.finish_bulkfree(scan).await?;
+                match self.finish_bulkfree(scan).await {
+                    // another one is on its way: it makes room as well
+                    Ok(_) | Err(Error::Busy) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())

@@ -50,9 +50,11 @@ impl Freemap {
     ///
     /// To be called when the tree that will be scanned is what refers to all that was allocated:
     /// right after [`committed`](Self::committed), with nothing allocated since its
-    /// [`seal`](Self::seal).
+    /// [`seal`](Self::seal). A scan that began earlier and is not done has lost its meaning then;
+    /// [`scan_number`](Self::scan_number) tells them apart.
     pub fn begin_scan(&mut self) {
         self.is_scanning = true;
+        self.scans += 1;
         self.zones.values_mut().for_each(|zone| {
             zone.revise_notes(|note| note.with_since_scan(false));
         });
@@ -62,6 +64,12 @@ impl Freemap {
     /// retired meanwhile becomes free in its turn.
     pub fn end_scan(&mut self) {
         self.is_scanning = false;
+    }
+
+    /// The scan that is on its way: another number for each; `None` if none is.
+    #[must_use]
+    pub fn scan_number(&self) -> Option<u64> {
+        self.is_scanning.then_some(self.scans)
     }
 
     /// First step, over all zones in memory; `marks` are of a scan that began with

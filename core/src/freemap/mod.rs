@@ -78,6 +78,8 @@ pub struct Freemap {
     search: Search,
     queue: Queue,
     is_scanning: bool,
+    /// Scans that began so far.
+    scans: u64,
 }
 
 /// What is free in the zones whose state is known.
@@ -163,6 +165,7 @@ impl Freemap {
             search: Search::new(layout.first_zone()),
             queue: Queue::new(reuse_delay),
             is_scanning: false,
+            scans: 0,
         };
         let all = 0..layout.zone_count();
         freemap.totals.know_free(layout.usable_count(&all), true);

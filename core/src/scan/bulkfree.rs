@@ -36,6 +36,7 @@ pub struct Bulkfree {
     seen: BTreeSet<u64>,
     blocks: u64,
     failed: Option<Error>,
+    number: Option<u64>,
 }
 
 impl Bulkfree {
@@ -49,9 +50,21 @@ impl Bulkfree {
             seen: BTreeSet::new(),
             blocks: 0,
             failed: None,
+            number: None,
         };
         scan.refer(&super_root);
         scan
+    }
+
+    /// Notes which scan of the allocator this is: the marks are good for no other.
+    pub const fn set_number(&mut self, number: Option<u64>) {
+        self.number = number;
+    }
+
+    /// Which scan of the allocator this is.
+    #[must_use]
+    pub const fn number(&self) -> Option<u64> {
+        self.number
     }
 
     /// Adds an inode that no table refers to, by its 1024 bytes: what hangs in it is in use.
