@@ -7,6 +7,7 @@ use crate::error::{BlockKind, Damage, DamageKind, Place};
 use crate::media::blockref::{Blockref, Location};
 use crate::media::check::{CheckCode, Checks, Verified};
 use crate::media::compress::{self, Compression};
+use crate::units::MediaOffset;
 
 /// A block's believed and expanded bytes, shared by everybody who holds it.
 pub type Block = Arc<Verified>;
@@ -26,6 +27,14 @@ pub struct BlockId {
 pub struct Want {
     id: BlockId,
     place: Place,
+}
+
+impl BlockId {
+    /// Its address.
+    #[must_use]
+    pub const fn offset(&self) -> MediaOffset {
+        self.location.offset
+    }
 }
 
 impl Want {

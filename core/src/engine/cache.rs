@@ -14,15 +14,18 @@ const ENTRY_OVERHEAD: usize = 192;
 /// spares a used block at the next eviction is an atomic for that reason alone.
 #[derive(Debug)]
 pub struct BlockCache {
-    blocks: BTreeMap<BlockId, Entry>,
-    /// Candidates for eviction, oldest first.
-    queue: VecDeque<BlockId>,
+    /// By address, which compares faster than a whole identity: one address holds one block, so
+    /// what was there before it was reused is let go of.
+    blocks: BTreeMap<u64, Entry>,
+    /// Candidates for eviction, oldest first; each address of `blocks` once.
+    queue: VecDeque<u64>,
     bytes: usize,
     bytes_max: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
+    id: BlockId,
     block: Block,
     used: AtomicBool,
 }
@@ -37,7 +40,7 @@ impl BlockCache {
     /// The block `id`, if it is here. Never waits.
     #[must_use]
     pub fn peek(&self, id: &BlockId) -> Option<Block> {
-        let entry = self.blocks.get(id)?;
+        let entry = self.blocks.get(&id.offset().0).filter(|entry| entry.id == *id)?;
         entry.used.store(true, Ordering::Relaxed);
         Some(Block::clone(&entry.block))
     }
@@ -46,14 +49,24 @@ impl BlockCache {
     ///
     /// A block that is larger than the whole cache is not kept.
     pub fn insert(&mut self, id: BlockId, block: Block) {
-        let cost = cost(&block);
-        if cost > self.bytes_max || self.blocks.contains_key(&id) {
+        let (offset, cost) = (id.offset().0, cost(&block));
+        if cost > self.bytes_max {
             return;
+        }
+        if let Some(entry) = self.blocks.get_mut(&offset) {
+            if entry.id == id {
+                return;
+            }
+            // the address was reused; its place in the queue stays
+            self.bytes -= self::cost(&entry.block);
+            self.bytes += cost;
+            *entry = Entry { id, block, used: AtomicBool::new(false) };
+            return self.evict_to(self.bytes_max);
         }
         self.evict_to(self.bytes_max - cost);
         self.bytes += cost;
-        self.blocks.insert(id, Entry { block, used: AtomicBool::new(false) });
-        self.queue.push_back(id);
+        self.blocks.insert(offset, Entry { id, block, used: AtomicBool::new(false) });
+        self.queue.push_back(offset);
     }
 
     /// Bytes held.
@@ -64,15 +77,15 @@ impl BlockCache {
 
     fn evict_to(&mut self, bytes_max: usize) {
         while self.bytes > bytes_max {
-            let Some(id) = self.queue.pop_front() else {
+            let Some(offset) = self.queue.pop_front() else {
                 return;
             };
-            let Some(entry) = self.blocks.get(&id) else {
+            let Some(entry) = self.blocks.get(&offset) else {
                 continue;
             };
             if entry.used.swap(false, Ordering::Relaxed) {
-                self.queue.push_back(id);
-            } else if let Some(entry) = self.blocks.remove(&id) {
+                self.queue.push_back(offset);
+            } else if let Some(entry) = self.blocks.remove(&offset) {
                 self.bytes -= cost(&entry.block);
             }
         }
@@ -95,9 +108,15 @@ mod tests {
 
     /// A block of 64 KiB and its identity.
     fn block(number: u64) -> (BlockId, Block) {
+        generation(number, 0)
+    }
+
+    /// As [`block`], written by the commit `tid`.
+    fn generation(number: u64, tid: u64) -> (BlockId, Block) {
         let mut raw = RawBlockref::new_zeroed();
         raw.kind = 3;
         raw.key_bits = 16;
+        raw.mirror_tid.set(tid);
         raw.data_off.set((0x80_0000 + number * 0x1_0000) | 16);
         let want = Want::of(&Blockref::parse(&raw).unwrap().unwrap()).unwrap();
         (*want.id(), want.admit(vec![0; 65536], &Checks::PORTABLE).unwrap())
@@ -115,6 +134,25 @@ mod tests {
             assert!(cache.len_bytes() <= 4 * (65536 + ENTRY_OVERHEAD));
         }
         assert!(cache.peek(&block(1).0).is_none());
+    }
+
+    #[test]
+    fn what_was_at_an_address_before_is_let_go_of() {
+        let mut cache = BlockCache::new(2 * (65536 + ENTRY_OVERHEAD));
+        let (old, new, other) = (generation(0, 1), generation(0, 2), block(1));
+        for (id, contents) in [old.clone(), new.clone(), other.clone()] {
+            cache.insert(id, contents);
+        }
+        assert_eq!(cache.peek(&old.0), None);
+        assert!(cache.peek(&new.0).is_some() && cache.peek(&other.0).is_some());
+        assert_eq!(cache.len_bytes(), 2 * (65536 + ENTRY_OVERHEAD));
+        // the limit still lets go of everything that was taken in
+        for number in 2..10 {
+            let (id, contents) = block(number);
+            cache.insert(id, contents);
+            assert!(cache.len_bytes() <= 2 * (65536 + ENTRY_OVERHEAD));
+        }
+        assert_eq!(cache.peek(&new.0), None);
     }
 
     #[test]

@@ -53,11 +53,13 @@ pub struct Attributes {
 
 impl Attributes {
     /// The attributes of `node`.
-    #[must_use]
-    pub fn of(node: &Node) -> Self {
-        let attributes = Self::of_inode(&node.inode(), node.allocated_bytes());
+    ///
+    /// # Errors
+    /// As [`Node::allocated_bytes`].
+    pub fn of(view: &mut View<'_>, pfs: &Pfs, node: &Node) -> Result<Self, Stop> {
+        let attributes = Self::of_inode(&node.inode(), node.allocated_bytes(view, pfs)?);
         // the root of a PFS made by other tools may say something else
-        Self { inum: node.inum(), ..attributes }
+        Ok(Self { inum: node.inum(), ..attributes })
     }
 
     /// The attributes of an inode that is being made or changed.
@@ -113,6 +115,7 @@ impl Operation for GetAttributes {
     type Output = Attributes;
 
     fn gather(&self, view: &mut View<'_>) -> Result<Attributes, Stop> {
-        Ok(Attributes::of(&Node::find(view, &self.pfs, self.inum)?))
+        let node = Node::find(view, &self.pfs, self.inum)?;
+        Attributes::of(view, &self.pfs, &node)
     }
 }

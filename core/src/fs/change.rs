@@ -32,9 +32,16 @@ pub(super) fn writable<'a>(view: &View<'a>, pfs: &Pfs) -> Result<&'a Tree, Error
 /// # Errors
 /// [`Stop::Need`]; it is none, or it was removed.
 pub(super) fn living_directory(view: &mut View<'_>, pfs: &Pfs, inum: Inum) -> Result<Node, Stop> {
-    let directory = Node::find_directory(view, pfs, inum)?;
+    Ok(alive(Node::find_directory(view, pfs, inum)?)?)
+}
+
+/// `directory`, unless it was removed.
+///
+/// # Errors
+/// [`Error::NoEntry`].
+pub(super) fn alive(directory: Node) -> Result<Node, Error> {
     match directory.standing() {
-        Standing::Unlinked => Err(Error::NoEntry.into()),
+        Standing::Unlinked => Err(Error::NoEntry),
         Standing::New | Standing::Named => Ok(directory),
     }
 }

@@ -47,7 +47,8 @@ impl Change for Link {
         }
         inode.nlinks.set(inode.nlinks.get() + 1);
         inode.ctime.set(self.now.0);
-        let attributes = Attributes::of_raw(&inode, node.allocated_bytes())?;
+        let allocated = node.allocated_bytes(view, &self.pfs)?;
+        let attributes = Attributes::of_raw(&inode, allocated)?;
         let mut plan = Plan::new(self.pfs.id());
         touch(&mut plan, &directory, self.now);
         plan.set_inode(inode, Standing::Named);

@@ -31,14 +31,16 @@ impl Operation for Lookup {
             return Err(Error::NameTooLong.into());
         }
         match &self.name[..] {
-            b"." => return Ok(Attributes::of(&directory)),
+            b"." => return Attributes::of(view, &self.pfs, &directory),
             b".." => {
-                let parent = Attributes::of(&directory).parent;
-                return Ok(Attributes::of(&Node::find_directory(view, &self.pfs, parent)?));
+                let parent = directory.inode().parent();
+                let parent = Node::find_directory(view, &self.pfs, parent)?;
+                return Attributes::of(view, &self.pfs, &parent);
             }
             _ => {}
         }
         let entry = names::find(view, &self.pfs, &directory, &self.name)?.ok_or(Error::NoEntry)?;
-        Ok(Attributes::of(&named(view, &self.pfs, &entry)?))
+        let node = named(view, &self.pfs, &entry)?;
+        Attributes::of(view, &self.pfs, &node)
     }
 }

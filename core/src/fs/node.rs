@@ -1,6 +1,7 @@
 //! From an inode number to its inode, and from there to its table.
 
 use alloc::sync::Arc;
+use core::cell::OnceCell;
 
 use zerocopy::IntoBytes;
 
@@ -24,7 +25,8 @@ pub struct Node {
     inum: Inum,
     kind: ObjectKind,
     standing: Standing,
-    allocated_bytes: u64,
+    /// What the last commit left of it, once somebody asked.
+    base: OnceCell<Option<Base>>,
 }
 
 #[derive(Clone)]
@@ -70,13 +72,14 @@ impl Node {
     pub fn new(block: Block, blockref: &Blockref) -> Result<Self, Damage> {
         let inode = parse(&block, blockref.place())?;
         let (kind, inum) = (inode.kind(), inode.inum());
+        let base = Base { block: Block::clone(&block), blockref: Some(*blockref), place: blockref.place() };
         Ok(Self {
             bytes: Bytes::Media(block),
             blockref: Some(*blockref),
             inum,
             kind,
             standing: Standing::Named,
-            allocated_bytes: data_count(Some(blockref)),
+            base: OnceCell::from(Some(base)),
         })
     }
 
@@ -86,7 +89,7 @@ impl Node {
     /// [`Stop::Need`]; [`Error::NoInode`]; or why its inode cannot be had.
     pub fn find(view: &mut View<'_>, pfs: &Pfs, inum: Inum) -> Result<Self, Stop> {
         if let Some(head) = tree_of(view, pfs).and_then(|tree| tree.head(inum)) {
-            return Self::changed(view, pfs, head, inum);
+            return Self::changed(head, inum);
         }
         let base = Base::find(view, pfs, inum)?.ok_or(Error::NoInode(inum))?;
         let kind = parse(&base.block, base.place)?.kind();
@@ -94,12 +97,11 @@ impl Node {
             Some(_) => Standing::Named,
             None => Standing::Unlinked,
         };
-        let (bytes, blockref) = (Bytes::Media(base.block), base.blockref);
-        let allocated_bytes = data_count(blockref.as_ref());
-        Ok(Self { bytes, blockref, inum, kind, standing, allocated_bytes })
+        let (bytes, blockref) = (Bytes::Media(Block::clone(&base.block)), base.blockref);
+        Ok(Self { bytes, blockref, inum, kind, standing, base: OnceCell::from(Some(base)) })
     }
 
-    fn changed(view: &mut View<'_>, pfs: &Pfs, head: &Head, inum: Inum) -> Result<Self, Stop> {
+    fn changed(head: &Head, inum: Inum) -> Result<Self, Stop> {
         let standing = match head {
             Head::Present(_) => Standing::Named,
             Head::Unlinked(_) => Standing::Unlinked,
@@ -108,16 +110,8 @@ impl Node {
         let inode = head.inode().ok_or(Error::NoInode(inum))?;
         let place = Place { kind: BlockKind::Inode, offset: None, key: inum.0 };
         let kind = parse(inode.as_bytes(), place)?.kind();
-        let mut allocated_bytes = 0;
-        if let Some(tree) = tree_of(view, pfs) {
-            allocated_bytes = tree.layers(inum).map(DirtyInode::content_bytes).sum();
-            if tree.has_base(inum) && tree.layers(inum).all(|layer| layer.cut != Some(0)) {
-                let base = Base::find(view, pfs, inum)?;
-                allocated_bytes += data_count(base.and_then(|base| base.blockref).as_ref());
-            }
-        }
         let bytes = Bytes::Changed(Arc::clone(inode));
-        Ok(Self { bytes, blockref: None, inum, kind, standing, allocated_bytes })
+        Ok(Self { bytes, blockref: None, inum, kind, standing, base: OnceCell::new() })
     }
 
     /// Directory `inum` of `pfs`.
@@ -171,9 +165,29 @@ impl Node {
     }
 
     /// Bytes allocated for its contents and tables: by its blockref, and what was changed since.
-    #[must_use]
-    pub const fn allocated_bytes(&self) -> u64 {
-        self.allocated_bytes
+    ///
+    /// # Errors
+    /// [`Stop::Need`], or why what the last commit left of it cannot be had.
+    pub fn allocated_bytes(&self, view: &mut View<'_>, pfs: &Pfs) -> Result<u64, Stop> {
+        let mut changed = 0;
+        if let Some(tree) = tree_of(view, pfs) {
+            changed = tree.layers(self.inum).map(DirtyInode::content_bytes).sum();
+            let counts = tree.layers(self.inum).all(|layer| layer.cut != Some(0));
+            if !counts || !tree.has_base(self.inum) {
+                return Ok(changed);
+            }
+        }
+        let base = self.base(view, pfs)?;
+        Ok(changed + data_count(base.and_then(|base| base.blockref.as_ref())))
+    }
+
+    /// What the last commit left of it. Operations that change names ask for it several times.
+    fn base(&self, view: &mut View<'_>, pfs: &Pfs) -> Result<Option<&Base>, Stop> {
+        if let Some(base) = self.base.get() {
+            return Ok(base.as_ref());
+        }
+        let base = Base::find(view, pfs, self.inum)?;
+        Ok(self.base.get_or_init(|| base).as_ref())
     }
 
     /// A block that holds its direct data, at their place within an inode.
@@ -208,15 +222,7 @@ impl Node {
         {
             return Ok(None);
         }
-        let base = match (&self.bytes, self.blockref) {
-            (Bytes::Media(block), Some(blockref)) => Some(Base {
-                block: Block::clone(block),
-                place: blockref.place(),
-                blockref: Some(blockref),
-            }),
-            _ => Base::find(view, pfs, self.inum)?,
-        };
-        match base {
+        match self.base(view, pfs)? {
             Some(base) => Ok(base.table(self.holder())?),
             None => Ok(None),
         }

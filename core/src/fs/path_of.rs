@@ -2,7 +2,6 @@
 
 use alloc::vec::Vec;
 
-use super::attributes::Attributes;
 use super::names::{self, Listed};
 use super::node::Node;
 use super::pfs::Pfs;
@@ -38,7 +37,7 @@ impl Operation for PathOf {
             if names.len() >= DEPTH_MAX {
                 return Err(Error::NoEntry.into());
             }
-            let parent = Attributes::of(&Node::find(view, &self.pfs, inum)?).parent;
+            let parent = Node::find(view, &self.pfs, inum)?.inode().parent();
             names.push(self.name_in(view, parent, inum)?);
             inum = parent;
         }

@@ -106,10 +106,9 @@ impl Operation for ReadDir {
 
 impl ReadDir {
     fn dots(&self, view: &mut View<'_>, directory: &Node, page: &mut DirPage) -> Result<(), Stop> {
-        let attributes = Attributes::of(directory);
         for (name, inum, next) in [
-            (&b"."[..], attributes.inum, AFTER_DOT),
-            (&b".."[..], attributes.parent, AFTER_DOT_DOT),
+            (&b"."[..], directory.inum(), AFTER_DOT),
+            (&b".."[..], directory.inode().parent(), AFTER_DOT_DOT),
         ] {
             if self.position < next && page.entries.len() < self.limit {
                 page.entries.push(DirEntry {
@@ -131,8 +130,10 @@ impl ReadDir {
     fn add_attributes(&self, view: &mut View<'_>, entries: &mut [DirEntry]) -> Result<(), Stop> {
         let mut missing = Vec::new();
         for entry in entries.iter_mut().filter(|entry| entry.attributes.is_none()) {
-            match Node::find(view, &self.pfs, entry.inum) {
-                Ok(node) => entry.attributes = Some(Ok(Attributes::of(&node))),
+            let found = Node::find(view, &self.pfs, entry.inum)
+                .and_then(|node| Attributes::of(view, &self.pfs, &node));
+            match found {
+                Ok(attributes) => entry.attributes = Some(Ok(attributes)),
                 Err(Stop::Fail(error)) => entry.attributes = Some(Err(error)),
                 Err(Stop::Need(wants)) => {
                     for want in wants {

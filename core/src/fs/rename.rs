@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::change::{check_name, drop_name, existing, living_directory, put_name, touch, writable};
+use super::change::{alive, check_name, drop_name, existing, living_directory, put_name, touch, writable};
 use super::names::{self, Entry, Probe, named};
 use super::node::Node;
 use super::pfs::Pfs;
@@ -64,7 +64,11 @@ impl Change for Rename {
         writable(view, &self.pfs)?;
         let source = Node::find_directory(view, &self.pfs, self.directory)?;
         let entry = existing(view, &self.pfs, &source, &self.name)?;
-        let target = living_directory(view, &self.pfs, self.new_directory)?;
+        // within one directory, what is known of it need not be found out again
+        let target = match self.new_directory == self.directory {
+            true => alive(source.clone())?,
+            false => living_directory(view, &self.pfs, self.new_directory)?,
+        };
         let moved = named(view, &self.pfs, &entry)?;
         let ends = Ends { source, entry, moved, target };
         if matches!(&self.new_name[..], b"." | b"..") {

@@ -103,7 +103,7 @@ impl Change for SetAttributes {
                 edit.frees();
             }
             edit.resize(view, size)?;
-            let allocated = edit.node().allocated_bytes();
+            let allocated = edit.node().allocated_bytes(view, &self.pfs)?;
             edit.inode().mtime.set(self.now.0);
             self.set(edit.inode());
             let attributes = Attributes::of_raw(edit.inode(), allocated)?;
@@ -113,7 +113,8 @@ impl Change for SetAttributes {
         let node = Node::find(view, &self.pfs, self.inum)?;
         let mut inode = node.raw();
         self.set(&mut inode);
-        let attributes = Attributes::of_raw(&inode, node.allocated_bytes())?;
+        let allocated = node.allocated_bytes(view, &self.pfs)?;
+        let attributes = Attributes::of_raw(&inode, allocated)?;
         let mut plan = Plan::new(self.pfs.id());
         plan.set_inode(inode, node.standing());
         Ok((attributes, plan))

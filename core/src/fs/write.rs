@@ -1,6 +1,5 @@
 //! Writing to a file.
 
-use super::attributes::Attributes;
 use super::contents::FileEdit;
 use super::pfs::Pfs;
 use crate::dirty::Plan;
@@ -23,17 +22,16 @@ pub struct Write<'b> {
 }
 
 impl Change for Write<'_> {
-    /// The file as it is then.
-    type Output = Attributes;
+    /// Size of the file then, in bytes.
+    type Output = u64;
 
-    fn gather(&self, view: &mut View<'_>) -> Result<(Attributes, Plan), Stop> {
+    fn gather(&self, view: &mut View<'_>) -> Result<(u64, Plan), Stop> {
         let mut edit = FileEdit::begin(view, &self.pfs, self.inum)?;
         let offset = self.offset.unwrap_or(edit.size());
         edit.write(view, offset, self.bytes)?;
-        let allocated = edit.node().allocated_bytes();
         edit.inode().mtime.set(self.now.0);
         edit.inode().ctime.set(self.now.0);
-        let attributes = Attributes::of_raw(edit.inode(), allocated)?;
-        Ok((attributes, edit.finish(None)))
+        let size = edit.size();
+        Ok((size, edit.finish(None)))
     }
 }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -93,20 +94,48 @@ impl CheckMethod {
 /// Only [`Checks::verify`] makes one from foreign bytes, so whatever takes a `Verified` need not
 /// ask where it came from. Bytes that this program makes are its own to vouch for
 /// ([`Verified::ours`]).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Verified(Vec<u8>);
+pub struct Verified {
+    bytes: Vec<u8>,
+    rows: Rows,
+}
+
+/// What is known of a block as a table of blockrefs: 0 nothing yet, `u32::MAX` that it has to be
+/// searched entry by entry, and otherwise one more than its entries, which fill the front of it in
+/// ascending order.
+#[derive(Default)]
+struct Rows(AtomicU32);
 
 impl Verified {
     /// Bytes that this program made: there is nobody whose word would have to be checked.
     #[must_use]
     pub const fn ours(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self { bytes, rows: Rows(AtomicU32::new(0)) }
     }
 
     /// The bytes, to be changed: whoever changes them answers for them.
     #[must_use]
-    pub const fn ours_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0
+    pub fn ours_mut(&mut self) -> &mut Vec<u8> {
+        self.rows = Rows::default();
+        &mut self.bytes
+    }
+
+    /// What `examine` says of the whole block as a table: how many entries fill the front of it in
+    /// ascending order, with nothing behind them; `None` if it is no such table. It is asked once,
+    /// since the bytes do not change.
+    pub fn rows(&self, examine: impl FnOnce(&[u8]) -> Option<usize>) -> Option<usize> {
+        const UNKNOWN: u32 = 0;
+        const NONE: u32 = u32::MAX;
+        // Relaxed: every thread that asks comes to the same answer.
+        match self.rows.0.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let rows = examine(&self.bytes);
+                let kept = rows.and_then(|rows| u32::try_from(rows + 1).ok());
+                self.rows.0.store(kept.unwrap_or(NONE), Ordering::Relaxed);
+                rows
+            }
+            NONE => None,
+            kept => Some(kept as usize - 1),
+        }
     }
 
     /// What `expand` makes of believed bytes is believed as well: decompression adds nothing from
@@ -115,7 +144,7 @@ impl Verified {
         self,
         expand: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
     ) -> Result<Self, E> {
-        expand(&self.0).map(Self)
+        expand(&self.bytes).map(Self::ours)
     }
 }
 
@@ -123,13 +152,27 @@ impl Deref for Verified {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
+impl Clone for Verified {
+    fn clone(&self) -> Self {
+        Self::ours(self.bytes.clone())
+    }
+}
+
+impl PartialEq for Verified {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Verified {}
+
 impl fmt::Debug for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verified({} bytes)", self.0.len())
+        write!(f, "Verified({} bytes)", self.bytes.len())
     }
 }
 
@@ -187,7 +230,7 @@ impl Checks {
         };
         let computed = self.compute(&bytes, method);
         if stored == computed {
-            Ok(Verified(bytes))
+            Ok(Verified::ours(bytes))
         } else {
             Err(CheckMismatch { stored, computed })
         }

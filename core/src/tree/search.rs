@@ -127,6 +127,9 @@ impl Search<'_, '_> {
 
     /// Recursion ends after at most 64 levels: [`Table::below`] wants each narrower than the last.
     fn descend(&mut self, table: &Table) {
+        if let Some(rows) = table.rows() {
+            return self.halve(table, rows);
+        }
         let mut previous_last = None;
         for raw in table.slots().iter().filter(|raw| raw.kind != 0) {
             let (key, last) = (raw.key.get(), span_last(raw.key.get(), raw.key_bits));
@@ -144,6 +147,18 @@ impl Search<'_, '_> {
             if last >= self.low && key <= self.high && !self.is_done() {
                 self.entry(table, raw, key, last);
             }
+        }
+    }
+
+    /// Goes through the part of a table in order that is asked for.
+    fn halve(&mut self, table: &Table, rows: &[RawBlockref]) {
+        let last = |raw: &RawBlockref| span_last(raw.key.get(), raw.key_bits);
+        let from = rows.partition_point(|raw| last(raw) < self.low);
+        for raw in rows.get(from..).unwrap_or_default() {
+            if raw.key.get() > self.high || self.is_done() {
+                return;
+            }
+            self.entry(table, raw, raw.key.get(), last(raw));
         }
     }
 

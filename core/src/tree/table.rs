@@ -123,6 +123,26 @@ impl Table {
         self.block.get(self.region.clone()).map_or(&[], slots)
     }
 
+    /// All entries, if they fill the front of the block in good order and nothing lies behind them:
+    /// then they can be searched by halves. Everybody writes full tables like that; where it is
+    /// not so, [`Table::check_order`] of each entry tells what is wrong, if anything is.
+    #[must_use]
+    pub fn rows(&self) -> Option<&[RawBlockref]> {
+        if self.region != (0..self.block.len()) {
+            return None;
+        }
+        let count = self.block.rows(|bytes| ascending(slots(bytes)))?;
+        let rows = self.slots().get(..count)?;
+        let is_within = match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) => {
+                first.key.get() >= self.low
+                    && span_last(last.key.get(), last.key_bits) <= self.high
+            }
+            _ => true,
+        };
+        is_within.then_some(rows)
+    }
+
     /// Reads `raw`, a non-empty slot of this table; `previous_last` is the last key of the entry
     /// before it.
     ///
@@ -159,6 +179,16 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Entries at the front of `slots`, if they ascend without touching and nothing lies behind them.
+fn ascending(slots: &[RawBlockref]) -> Option<usize> {
+    let count = slots.iter().position(|raw| raw.kind == 0).unwrap_or(slots.len());
+    let (rows, rest) = slots.split_at(count);
+    let is_ascending = rows.windows(2).all(|pair| {
+        span_last(pair[0].key.get(), pair[0].key_bits) < pair[1].key.get()
+    });
+    (is_ascending && rest.iter().all(|raw| raw.kind == 0)).then_some(count)
 }
 
 /// How a message names a slot that may not even be a blockref.
