@@ -13,18 +13,16 @@
 //! the listing fails.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use farrier_core::error::Error;
 use farrier_core::fs::{
-    Allocate, Attributes, CopyRange, Create, DirEntry, Extent, Link, New, Read, ReadDir, Release,
-    Rename, SeekTarget, SetAttributes, Unlink, Victim, Write,
+    Allocate, CopyRange, DirEntry, Extent, Link, New, Read, Rename, SeekTarget, SetAttributes,
+    Victim, Write,
 };
 use farrier_core::media::inode::ObjectKind;
 use farrier_core::units::Inum;
@@ -36,62 +34,24 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::attributes::{Owner, bare_attr, file_attr, file_type};
+use super::attributes::{bare_attr, file_attr, file_type};
 use super::changes::{self, now};
-use super::known::Known;
-use super::report::Report;
-use super::seeker::{Mountpoint, Question, Seeker};
-use super::streams::Streams;
-use crate::blocks::lock;
-use crate::errno::errno;
-use crate::tree::Tree;
+use super::connection;
+use super::seeker::Question;
+use super::serving::{TreeFilesystem, answer_seek};
 
 /// How long the kernel may believe what it was told: as good as for ever.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What may not be believed at all.
 const NEVER: Duration = Duration::ZERO;
 /// Inode numbers are not used again.
-const GENERATION: Generation = Generation(0);
+pub(super) const GENERATION: Generation = Generation(0);
 /// Open files have no state, so their handles say nothing.
 const NO_HANDLE: FileHandle = FileHandle(0);
 /// Names that a directory is read by, without and with attributes. What does not fit the kernel's
 /// buffer is read again, so these are about half a buffer.
 const PAGE: usize = 512;
 const PAGE_PLUS: usize = 96;
-/// Largest request that the kernel shall make, where it can.
-const REQUEST_MAX: u32 = 1 << 20;
-/// Reads that the kernel may have under way beside the ones that somebody waits for.
-const BACKGROUND_MAX: u16 = 64;
-/// What the kernel is asked for, each only where it offers it.
-const CAPABILITIES: [InitFlags; 8] = [
-    InitFlags::FUSE_ASYNC_READ,
-    InitFlags::FUSE_ASYNC_DIO,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-    InitFlags::FUSE_EXPORT_SUPPORT,
-];
-
-/// What it is asked for on a volume that can be written, too.
-const WRITE_CAPABILITIES: [InitFlags; 1] = [InitFlags::FUSE_WRITEBACK_CACHE];
-/// The grain of times on media.
-const TIME_GRAIN: Duration = Duration::from_micros(1);
-
-#[derive(Debug)]
-pub(crate) struct TreeFilesystem {
-    tree: Tree,
-    owner: Owner,
-    report: Arc<Report>,
-    seeker: Option<Seeker>,
-    streams: Streams,
-    known: Known,
-    /// Directories that something in could not be told of: their listings end with an error.
-    broken: Mutex<BTreeSet<Inum>>,
-    /// What the kernel offers, as far as answers depend on it.
-    offered: InitFlags,
-}
 
 thread_local! {
     /// Where a thread puts the extents of one read together; kept, for fresh memory costs a fault
@@ -99,181 +59,10 @@ thread_local! {
     static ASSEMBLY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl TreeFilesystem {
-    pub(crate) fn new(tree: Tree, owner: Owner, report: Report, mountpoint: Mountpoint) -> Self {
-        let report = Arc::new(report);
-        let (of_seeker, tells) = (tree.clone(), Arc::clone(&report));
-        let seek = move |question, reply| answer_seek(&of_seeker, &tells, question, reply);
-        let seeker = match tree.is_writable() {
-            true => Seeker::start(mountpoint, Box::new(seek)),
-            false => None,
-        };
-        Self {
-            tree,
-            seeker,
-            owner,
-            report,
-            streams: Streams::new(),
-            known: Known::new(),
-            broken: Mutex::default(),
-            offered: InitFlags::empty(),
-        }
-    }
-
-    /// Answers with an inode that has a name; the kernel knows it from then on.
-    fn answer(&self, found: Result<Attributes, Error>, reply: ReplyEntry) {
-        match found {
-            Ok(attributes) => {
-                self.known.tell(attributes.inum.0);
-                reply.entry(&FOREVER, &file_attr(&attributes, self.owner), GENERATION);
-            }
-            Err(error) => reply.error(self.refusal(&error)),
-        }
-    }
-
-    fn answer_empty(&self, done: Result<(), Error>, reply: ReplyEmpty) {
-        match done {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.refusal(&error)),
-        }
-    }
-
-    fn create_new(
-        &self,
-        request: &Request,
-        (directory, name): (INodeNo, &OsStr),
-        new: New,
-        mode: u32,
-    ) -> Result<Attributes, Error> {
-        self.tree.change(&Create {
-            pfs: self.tree.pfs(),
-            directory: Inum(directory.0),
-            name: name.as_bytes().to_vec(),
-            new,
-            mode,
-            uid: request.uid(),
-            gid: request.gid(),
-            now: now(),
-        })
-    }
-
-    fn remove(&self, directory: INodeNo, name: &OsStr, victim: Victim, reply: ReplyEmpty) {
-        let removed = self.tree.change(&Unlink {
-            pfs: self.tree.pfs(),
-            directory: Inum(directory.0),
-            name: name.as_bytes().to_vec(),
-            victim,
-            keep: true,
-            now: now(),
-        });
-        let done = removed.map(|inum| self.after_losing_name(inum));
-        self.answer_empty(done, reply);
-    }
-
-    /// An inode that the kernel does not know goes with its last name; others when the kernel
-    /// forgets them.
-    fn after_losing_name(&self, inum: Inum) {
-        if self.known.lose_name(inum.0) {
-            self.release_inode(inum.0);
-        }
-    }
-
-    fn release_inode(&self, inum: u64) {
-        let release = Release { pfs: self.tree.pfs(), inum: Inum(inum) };
-        if let Err(error) = self.tree.change(&release) {
-            // nobody waits for an answer
-            self.refusal(&error);
-        }
-    }
-
-    /// Whether the range could be filled: space cannot be set aside, but there must be some.
-    fn check_allocation(&self, inum: Inum, offset: u64, len: u64) -> Result<(), Error> {
-        let attributes = self.tree.attributes(inum)?;
-        match attributes.kind {
-            ObjectKind::Regular => {}
-            ObjectKind::Directory => return Err(Error::IsDirectory),
-            _ => return Err(Error::NotRegular),
-        }
-        if len == 0 {
-            return Err(Error::InvalidArgument);
-        }
-        let end = offset.checked_add(len).filter(|end| *end <= i64::MAX.cast_unsigned());
-        end.ok_or(Error::FileTooLarge)?;
-        let has = attributes.allocated_bytes;
-        let free = self.tree.image().blocks().space().free_bytes;
-        if len > free.saturating_add(has) { Err(Error::NoSpace) } else { Ok(()) }
-    }
-
-    fn refusal(&self, error: &Error) -> Errno {
-        refusal(&self.tree, &self.report, error)
-    }
-
-    /// Hands the names of `directory` behind `position` to `add`, until that says stop.
-    ///
-    /// Fails only where it has nothing to hand out: the kernel throws away what comes with an
-    /// error.
-    fn list(
-        &self,
-        directory: INodeNo,
-        position: u64,
-        page_len: usize,
-        mut add: impl FnMut(&DirEntry) -> bool,
-        with_attributes: bool,
-    ) -> Result<(), Errno> {
-        let inum = Inum(directory.0);
-        let mut position = Some(position);
-        let mut has_added = false;
-        while let Some(from) = position {
-            let page = self.tree.run(&ReadDir {
-                pfs: self.tree.pfs(),
-                directory: inum,
-                position: from,
-                limit: page_len,
-                with_attributes,
-            });
-            let page = match page {
-                Ok(page) => page,
-                Err(error) if has_added => {
-                    // the next request will meet it first thing
-                    self.refusal(&error);
-                    return Ok(());
-                }
-                Err(error) => return Err(self.refusal(&error)),
-            };
-            for error in &page.broken {
-                lock(&self.broken).insert(inum);
-                self.refusal(error);
-            }
-            for entry in &page.entries {
-                if add(entry) {
-                    return Ok(());
-                }
-                has_added = true;
-            }
-            position = page.next;
-        }
-        if !has_added && lock(&self.broken).contains(&inum) {
-            return Err(Errno::EIO);
-        }
-        Ok(())
-    }
-}
-
 impl Filesystem for TreeFilesystem {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         self.offered = config.capabilities();
-        let to_write = WRITE_CAPABILITIES.iter().filter(|_| self.tree.is_writable());
-        for capability in CAPABILITIES.iter().chain(to_write) {
-            // an older kernel does without
-            let _ = config.add_capabilities(*capability);
-        }
-        let _ = config.set_time_granularity(TIME_GRAIN);
-        // The kernel derives the largest read from the largest write.
-        let _ = config.set_max_write(REQUEST_MAX);
-        if let Err(most) = config.set_max_readahead(REQUEST_MAX) {
-            let _ = config.set_max_readahead(most);
-        }
-        let _ = config.set_max_background(BACKGROUND_MAX);
+        connection::ask_for(config, self.tree.is_writable());
         Ok(())
     }
 
@@ -741,20 +530,6 @@ impl Filesystem for TreeFilesystem {
             }
         }
     }
-}
-
-fn answer_seek(tree: &Tree, report: &Report, question: Question, reply: ReplyLseek) {
-    match tree.seek(question.inum, question.offset, question.target) {
-        // stored as i64: a file is no longer than that
-        Ok(Some(found)) => reply.offset(found.cast_signed()),
-        Ok(None) => reply.error(Errno::ENXIO),
-        Err(error) => reply.error(refusal(tree, report, &error)),
-    }
-}
-
-fn refusal(tree: &Tree, report: &Report, error: &Error) -> Errno {
-    report.tell(error, || tree.image().blocks().explain(error));
-    Errno::from_i32(errno(error).raw_os_error())
 }
 
 fn assemble(bytes: &mut Vec<u8>, extents: &[Extent]) {

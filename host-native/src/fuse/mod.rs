@@ -5,7 +5,9 @@
 //! | [`options`] | `-o` as people write it |
 //! | [`session`] | mount, serve until unmounted |
 //! | [`unmount`] | what is mounted where, and unmounting it |
+//! | `connection` | what is agreed with the kernel |
 //! | `filesystem` | the kernel's requests |
+//! | `serving` | what the answers to them have in common |
 //! | `changes` | the requests that change something, as changes of the core |
 //! | `known` | inodes that the kernel knows |
 //! | `attributes` | attributes as the kernel wants them |
@@ -19,10 +21,12 @@ pub mod unmount;
 
 mod attributes;
 mod changes;
+mod connection;
 mod filesystem;
 mod known;
 mod report;
 mod seeker;
+mod serving;
 mod streams;
 
 pub use options::MountOptions;

@@ -14,10 +14,10 @@ use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use super::filesystem::TreeFilesystem;
 use super::options::MountOptions;
 use super::report::Report;
 use super::seeker::Mountpoint;
+use super::serving::TreeFilesystem;
 use super::unmount::{find_helper, mounted_at, option_value, real_path, unmount};
 use crate::control::{Server, perform};
 use crate::image::Image;
