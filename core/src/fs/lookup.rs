@@ -33,7 +33,7 @@ impl Operation for Lookup {
         match &self.name[..] {
             b"." => return Attributes::of(view, &self.pfs, &directory),
             b".." => {
-                let parent = directory.inode().parent();
+                let parent = directory.parent();
                 let parent = Node::find_directory(view, &self.pfs, parent)?;
                 return Attributes::of(view, &self.pfs, &parent);
             }

@@ -72,7 +72,11 @@ impl Node {
     pub fn new(block: Block, blockref: &Blockref) -> Result<Self, Damage> {
         let inode = parse(&block, blockref.place())?;
         let (kind, inum) = (inode.kind(), inode.inum());
-        let base = Base { block: Block::clone(&block), blockref: Some(*blockref), place: blockref.place() };
+        let base = Base {
+            block: Block::clone(&block),
+            blockref: Some(*blockref),
+            place: blockref.place(),
+        };
         Ok(Self {
             bytes: Bytes::Media(block),
             blockref: Some(*blockref),
@@ -121,6 +125,13 @@ impl Node {
     pub fn find_directory(view: &mut View<'_>, pfs: &Pfs, inum: Inum) -> Result<Self, Stop> {
         let node = Self::find(view, pfs, inum)?;
         if node.kind == ObjectKind::Directory { Ok(node) } else { Err(Error::NotDirectory.into()) }
+    }
+
+    /// The directory that it was made in or moved to last; the root is its own.
+    #[must_use]
+    pub fn parent(&self) -> Inum {
+        let inode = self.inode();
+        if inode.is_pfs_root() { self.inum() } else { inode.parent() }
     }
 
     /// The inode itself.

@@ -37,7 +37,7 @@ impl Operation for PathOf {
             if names.len() >= DEPTH_MAX {
                 return Err(Error::NoEntry.into());
             }
-            let parent = Node::find(view, &self.pfs, inum)?.inode().parent();
+            let parent = Node::find(view, &self.pfs, inum)?.parent();
             names.push(self.name_in(view, parent, inum)?);
             inum = parent;
         }

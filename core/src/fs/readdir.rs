@@ -108,7 +108,7 @@ impl ReadDir {
     fn dots(&self, view: &mut View<'_>, directory: &Node, page: &mut DirPage) -> Result<(), Stop> {
         for (name, inum, next) in [
             (&b"."[..], directory.inum(), AFTER_DOT),
-            (&b".."[..], directory.inode().parent(), AFTER_DOT_DOT),
+            (&b".."[..], directory.parent(), AFTER_DOT_DOT),
         ] {
             if self.position < next && page.entries.len() < self.limit {
                 page.entries.push(DirEntry {
