@@ -52,14 +52,28 @@ pub fn compare_media<S: Storage + Clone>(
     model: &Model,
     allowed: fn(&FindingKind) -> bool,
 ) -> Result<(), String> {
-    let settled = model.settled();
     let host =
         TestHost::over(storage.clone(), false, 8 << 20).map_err(|error| error.to_string())?;
+    compare_pfs(&host, label.as_bytes(), model)?;
+    let findings = dirt(&host, allowed);
+    if findings.is_empty() { Ok(()) } else { Err(format!("a check finds {findings:#?}")) }
+}
+
+/// PFS `label` of `host` is as `model` says, but for what has no name.
+///
+/// # Errors
+/// The first difference.
+pub fn compare_pfs<S: Storage>(
+    host: &TestHost<S>,
+    label: &[u8],
+    model: &Model,
+) -> Result<(), String> {
+    let settled = model.settled();
     let super_root = host.volume().super_root();
-    let pfs = run(&host, &OpenPfs { super_root, label: label.into() })?;
-    compare(&host, pfs, &settled, false)?;
-    let list = run(&host, &ListPfs { super_root })?;
-    let info = list.entries.iter().find(|info| info.label == label.as_bytes());
+    let pfs = run(host, &OpenPfs { super_root, label: label.into() })?;
+    compare(host, pfs, &settled, false)?;
+    let list = run(host, &ListPfs { super_root })?;
+    let info = list.entries.iter().find(|info| info.label == label);
     let info = info.ok_or("the PFS is not listed")?;
     // the root counts itself
     let counted = info.inode_count;
@@ -67,8 +81,7 @@ pub fn compare_media<S: Storage + Clone>(
     if counted != expected && counted + 1 != expected {
         return Err(format!("{counted} inodes are counted, not {expected}"));
     }
-    let findings = dirt(&host, allowed);
-    if findings.is_empty() { Ok(()) } else { Err(format!("a check finds {findings:#?}")) }
+    Ok(())
 }
 
 /// What a check of `host` finds, but for space that waits to be used again and what is allowed.

@@ -15,4 +15,5 @@ pub mod ram;
 pub mod script;
 pub mod session;
 pub mod walk;
+pub mod world;
 pub mod writing;

@@ -227,6 +227,16 @@ impl Model {
         settled
     }
 
+    /// A snapshot that is taken at `now`.
+    #[must_use]
+    pub fn snapshot(&self, now: u64) -> Self {
+        let mut snapshot = self.settled();
+        let root = &mut snapshot.change(1).attributes;
+        (root.ctime.0, root.btime.0) = (now, now);
+        root.parent = Inum::ROOT;
+        snapshot
+    }
+
     /// Makes an inode; `number` is called for its number once nothing can fail any more.
     ///
     /// # Errors

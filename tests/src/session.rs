@@ -215,8 +215,22 @@ pub fn text(op: &Op) -> String {
 /// # Panics
 /// They differ.
 pub fn run_seed_or_panic(seed: u64, count: u64) -> Ran {
+    run_or_panic(seed, count, |count| run_seed(seed, count, false), "")
+}
+
+/// Lets `run` do the first `count` operations of `seed`; a failure tells how to have it again, with
+/// as few operations as show it. `filter` names the test.
+///
+/// # Panics
+/// It fails.
+pub fn run_or_panic<R>(
+    seed: u64,
+    count: u64,
+    run: impl Fn(u64) -> Result<R, String> + std::panic::RefUnwindSafe,
+    filter: &str,
+) -> R {
     let run = |count| {
-        std::panic::catch_unwind(|| run_seed(seed, count, false)).unwrap_or_else(|panic| {
+        std::panic::catch_unwind(|| run(count)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let short = || panic.downcast_ref::<&str>().map_or("a panic", |text| text).to_string();
             Err(format!("a panic: {}", text.unwrap_or_else(short)))
@@ -238,6 +252,6 @@ pub fn run_seed_or_panic(seed: u64, count: u64) -> Ran {
     panic!(
         "seed {seed}: {first}\nwith the first {fails} operations: {what}\n\
          FARRIER_MODEL_SEED={seed} FARRIER_MODEL_RUNS=1 FARRIER_MODEL_OPS={fails} \
-         cargo test -p farrier-tests --test model"
+         cargo test -p farrier-tests --test model {filter}"
     );
 }

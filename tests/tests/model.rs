@@ -14,7 +14,8 @@ use farrier_tests::against::{compare, compare_media};
 use farrier_tests::model::Model;
 use farrier_tests::ops::{Op, Random, Swarm, apply, colliding_names};
 use farrier_tests::ram::RamDisk;
-use farrier_tests::session::{nothing, run_seed, run_seed_or_panic, text};
+use farrier_tests::session::{nothing, run_or_panic, run_seed, run_seed_or_panic, text};
+use farrier_tests::world::{WorldRan, run_world};
 use farrier_tests::writing::{WritingHost, format_storage};
 
 fn setting(name: &str, otherwise: u64) -> u64 {
@@ -43,6 +44,24 @@ fn random_operations_do_what_the_model_says() {
          {compared} comparisons"
     );
     assert!(refused * 2 < operations, "most operations do something");
+}
+
+#[test]
+fn several_pfss_snapshots_and_scans_do_what_the_models_say() {
+    let first = setting("FARRIER_MODEL_SEED", 1);
+    let runs = setting("FARRIER_MODEL_RUNS", 40);
+    let mut sum = WorldRan::default();
+    for seed in first..first + runs {
+        let count = 50 + Random::new(seed).below(300);
+        let count = setting("FARRIER_MODEL_OPS", count);
+        if std::env::var_os("FARRIER_MODEL_SHOW").is_some() {
+            run_world(seed, count, true).unwrap();
+        }
+        sum.add(&run_or_panic(seed, count, |count| run_world(seed, count, false), "several"));
+    }
+    println!("{runs} seeds: {sum:?}");
+    assert!(runs < 40 || sum.snapshots > 40 && sum.deleted > 20 && sum.scans > 20, "{sum:?}");
+    assert!(sum.ran.refused * 2 < sum.ran.operations, "most operations do something");
 }
 
 #[test]
