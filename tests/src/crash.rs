@@ -17,7 +17,7 @@ use crate::session::{LABEL, Session, a_header};
 /// Distance of the header slots.
 const HEADER_STRIDE: u64 = 2 << 30;
 /// Length of a header.
-const HEADER_LEN: usize = 65_536;
+const HEADER_LEN: u64 = 65_536;
 /// Smallest piece that a device writes as a whole.
 const SECTOR: usize = 512;
 /// Writes of which all subsets are tried.
@@ -228,10 +228,10 @@ fn go_on(
     }
 }
 
+/// A header, or a part of one.
 fn is_header(event: &Event) -> bool {
-    const { assert!(HEADER_STRIDE > ZONE_RESERVED_LEN) };
-    matches!(event, Event::Write { offset, bytes }
-        if offset % HEADER_STRIDE == 0 && bytes.len() == HEADER_LEN)
+    const { assert!(HEADER_STRIDE > ZONE_RESERVED_LEN && ZONE_RESERVED_LEN > HEADER_LEN) };
+    matches!(event, Event::Write { offset, .. } if offset % HEADER_STRIDE < HEADER_LEN)
 }
 
 /// Brings bytes `from .. to` of a write to the medium.

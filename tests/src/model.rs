@@ -175,10 +175,53 @@ pub struct Copying {
     pub len: u64,
 }
 
+/// Inodes by number, in pages that copies share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Inodes {
+    pages: BTreeMap<u64, Rc<BTreeMap<u64, Rc<Inode>>>>,
+    count: usize,
+}
+
+impl Inodes {
+    /// Numbers of a page.
+    const SPAN: u64 = 64;
+
+    fn iter(&self) -> impl Iterator<Item = (&u64, &Rc<Inode>)> {
+        self.pages.values().flat_map(|page| page.iter())
+    }
+
+    fn get(&self, inum: u64) -> Option<&Inode> {
+        Some(&**self.pages.get(&(inum / Self::SPAN))?.get(&inum)?)
+    }
+
+    fn get_mut(&mut self, inum: u64) -> Option<&mut Inode> {
+        let page = self.pages.get_mut(&(inum / Self::SPAN))?;
+        Some(Rc::make_mut(Rc::make_mut(page).get_mut(&inum)?))
+    }
+
+    /// Whether there was none of this number.
+    fn insert(&mut self, inum: u64, inode: Inode) -> bool {
+        let page = Rc::make_mut(self.pages.entry(inum / Self::SPAN).or_default());
+        let is_new = page.insert(inum, Rc::new(inode)).is_none();
+        self.count += usize::from(is_new);
+        is_new
+    }
+
+    fn remove(&mut self, inum: u64) {
+        if let Some(page) = self.pages.get_mut(&(inum / Self::SPAN)) {
+            let page = Rc::make_mut(page);
+            self.count -= usize::from(page.remove(&inum).is_some());
+            if page.is_empty() {
+                self.pages.remove(&(inum / Self::SPAN));
+            }
+        }
+    }
+}
+
 /// The file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    inodes: BTreeMap<u64, Rc<Inode>>,
+    inodes: Inodes,
 }
 
 impl Model {
@@ -191,7 +234,9 @@ impl Model {
             names: BTreeMap::new(),
             is_unlinked: false,
         };
-        Self { inodes: BTreeMap::from([(1, Rc::new(inode))]) }
+        let mut inodes = Inodes::default();
+        inodes.insert(1, inode);
+        Self { inodes }
     }
 
     /// Every inode.
@@ -201,14 +246,14 @@ impl Model {
 
     /// Number of inodes.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.inodes.len()
+    pub const fn len(&self) -> usize {
+        self.inodes.count
     }
 
     /// Never: there is a root.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.inodes.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.inodes.count == 0
     }
 
     /// Inode `inum`.
@@ -216,14 +261,15 @@ impl Model {
     /// # Errors
     /// It does not exist.
     pub fn get(&self, inum: u64) -> Result<&Inode, Error> {
-        self.inodes.get(&inum).map(|inode| &**inode).ok_or(Error::NoInode(Inum(inum)))
+        self.inodes.get(inum).ok_or(Error::NoInode(Inum(inum)))
     }
 
     /// What a crash or an unmount leaves of it: nothing without a name.
     #[must_use]
     pub fn settled(&self) -> Self {
         let mut settled = self.clone();
-        settled.inodes.retain(|_, inode| !inode.is_unlinked);
+        let gone = self.inodes().filter(|(_, inode)| inode.is_unlinked);
+        gone.for_each(|(inum, _)| settled.inodes.remove(inum));
         settled
     }
 
@@ -280,7 +326,7 @@ impl Model {
             check_request: above.check_request,
         };
         let inode = Inode { attributes, contents, names: BTreeMap::new(), is_unlinked: false };
-        assert!(self.inodes.insert(inum, Rc::new(inode)).is_none(), "number {inum} is in use");
+        assert!(self.inodes.insert(inum, inode), "number {inum} is in use");
         self.touch(what.directory, now).names.insert(what.name.clone(), inum);
         Ok(attributes)
     }
@@ -334,8 +380,8 @@ impl Model {
 
     /// Lets go of an inode.
     pub fn release(&mut self, inum: u64) {
-        if self.inodes.get(&inum).is_some_and(|inode| inode.is_unlinked) {
-            self.inodes.remove(&inum);
+        if self.inodes.get(inum).is_some_and(|inode| inode.is_unlinked) {
+            self.inodes.remove(inum);
         }
     }
 
@@ -486,7 +532,8 @@ impl Model {
         if copied == 0 {
             return;
         }
-        let source = self.inodes[&what.source].contents.clone();
+        let Some(source) = self.inodes.get(what.source) else { return };
+        let source = source.contents.clone();
         let target = &mut self.touch(what.target, now).contents;
         let (from, end) = (what.source_offset, what.source_offset + copied);
         target.zero(what.target_offset, what.target_offset + copied);
@@ -558,7 +605,7 @@ impl Model {
     }
 
     fn change(&mut self, inum: u64) -> &mut Inode {
-        Rc::make_mut(self.inodes.get_mut(&inum).expect("it was looked up"))
+        self.inodes.get_mut(inum).expect("it was looked up")
     }
 
     fn touch(&mut self, inum: u64, now: u64) -> &mut Inode {
@@ -589,7 +636,7 @@ impl Model {
             inode.attributes.ctime.0 = now;
             inode.is_unlinked = left == 0;
         } else {
-            self.inodes.remove(&inum);
+            self.inodes.remove(inum);
         }
     }
 }
