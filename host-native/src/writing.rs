@@ -86,7 +86,10 @@ pub(crate) struct Writing {
     is_scanning: AtomicBool,
     progress: Mutex<Progress>,
     /// Something about `progress` changed.
-    signal: Condvar,
+    /// The flush thread has something to do.
+    wake: Condvar,
+    /// A flush is over.
+    room: Condvar,
     /// What the memory said last, for those who do not want its lock.
     dirty_bytes: AtomicU64,
     active_bytes: AtomicU64,
@@ -120,7 +123,8 @@ impl Writing {
             scanning: Mutex::default(),
             is_scanning: AtomicBool::new(false),
             progress: Mutex::default(),
-            signal: Condvar::new(),
+            wake: Condvar::new(),
+            room: Condvar::new(),
             dirty_bytes: AtomicU64::new(0),
             active_bytes: AtomicU64::new(0),
             is_noted: AtomicBool::new(false),

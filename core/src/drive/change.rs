@@ -43,7 +43,7 @@ pub trait WriteHost: Host {
     /// What a device said.
     fn write(&self, pieces: Vec<Piece>) -> impl Future<Output = Result<(), Error>>;
 
-    /// Writes a header at `offset` of the device of the root volume.
+    /// Writes a header, or part of one, at `offset` of the device of the root volume.
     ///
     /// # Errors
     /// What the device said.

@@ -280,19 +280,31 @@ async fn finish<H: WriteHost>(
     });
     host.write(blocks.collect()).await?;
     if let Some(bytes) = header.take_torn() {
-        host.write_header(0, bytes).await?;
+        write_header(host, header, 0, bytes).await?;
         host.barrier().await?;
     }
     let roots = Roots { super_root, freemap: &sealed.root, free_bytes, tid };
     let (offset, bytes) = header.next(roots, &checks);
     if header.is_single() {
         // The one header will be written over: if that is cut short, this one stands for it.
-        host.write_header(SHADOW_OFFSET, bytes.clone()).await?;
+        write_header(host, header, SHADOW_OFFSET, bytes.clone()).await?;
     }
     host.barrier().await?;
-    host.write_header(offset, bytes).await?;
+    write_header(host, header, offset, bytes).await?;
     host.barrier().await?;
     writer.freemap_mut().committed();
+    Ok(())
+}
+
+async fn write_header<H: WriteHost>(
+    host: &H,
+    header: &mut HeaderWriter,
+    offset: u64,
+    bytes: Vec<u8>,
+) -> Result<(), Error> {
+    for (offset, bytes) in header.changes(offset, bytes) {
+        host.write_header(offset, bytes).await?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Headers: the one write that makes a commit true (media format 1.4, 9.2).
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use zerocopy::IntoBytes;
@@ -16,7 +17,12 @@ use crate::units::Tid;
 pub struct HeaderWriter {
     raw: Box<RawVolumeHeader>,
     slot: u64,
+    /// What was last written, by offset: only what differs has to be written over it.
+    written: BTreeMap<u64, Vec<u8>>,
 }
+
+/// What is compared, and written, as one: a sector of most devices.
+const SECTOR_LEN: usize = 4096;
 
 impl core::fmt::Debug for HeaderWriter {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -41,7 +47,11 @@ impl HeaderWriter {
     /// Goes on from `header`, which was found in `slot`.
     #[must_use]
     pub fn new(header: &VolumeHeader, slot: u8) -> Self {
-        Self { raw: Box::new(header.raw().clone()), slot: u64::from(slot) }
+        Self {
+            raw: Box::new(header.raw().clone()),
+            slot: u64::from(slot),
+            written: BTreeMap::new(),
+        }
     }
 
     /// The transaction of the last commit.
@@ -79,6 +89,25 @@ impl HeaderWriter {
         (self.slot * HEADER_STRIDE, self.raw.as_bytes().to_vec())
     }
 
+    /// The parts of a header at `offset` that differ from what was last written there: all of it the
+    /// first time. A commit changes two sectors, and a header that was cut short in the midst of
+    /// them fails its check like any other.
+    pub fn changes(&mut self, offset: u64, header: Vec<u8>) -> Vec<(u64, Vec<u8>)> {
+        let Some(before) = self.written.get(&offset) else {
+            self.written.insert(offset, header.clone());
+            return alloc::vec![(offset, header)];
+        };
+        let sectors = header.chunks(SECTOR_LEN).zip(before.chunks(SECTOR_LEN));
+        let changes = (offset..)
+            .step_by(SECTOR_LEN)
+            .zip(sectors)
+            .filter(|(_, (new, old))| new != old)
+            .map(|(at, (new, _))| (at, new.to_vec()))
+            .collect();
+        self.written.insert(offset, header);
+        changes
+    }
+
     /// The last commit's header, if its shadow had to stand for it: it has to be made to last in
     /// slot 0 before the shadow is written over, or a second crash leaves neither.
     pub fn take_torn(&mut self) -> Option<Vec<u8>> {
@@ -106,4 +135,36 @@ fn slot_count(volume_size: u64) -> u64 {
         .take_while(|slot| slot * HEADER_STRIDE + ZONE_RESERVED_LEN <= volume_size)
         .count() as u64
         + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn writer() -> HeaderWriter {
+        use zerocopy::FromZeros;
+        let raw = Box::new(RawVolumeHeader::new_zeroed());
+        HeaderWriter { raw, slot: 0, written: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_slot_is_written_whole_once_and_then_where_it_changed() {
+        let mut writer = writer();
+        let mut header = vec![0; 0x1_0000];
+        assert_eq!(writer.changes(0, header.clone()), [(0, header.clone())]);
+        header[20] = 1;
+        header[0xffff] = 2;
+        // another slot holds something else
+        assert_eq!(writer.changes(HEADER_STRIDE, header.clone()).len(), 1);
+        let changes = writer.changes(0, header.clone());
+        assert_eq!(changes, [(0, header[..4096].to_vec()), (0xf000, header[0xf000..].to_vec())]);
+        let at = HEADER_STRIDE + 0x3000;
+        header[0x3000] = 3;
+        assert_eq!(
+            writer.changes(HEADER_STRIDE, header.clone()),
+            [(at, header[0x3000..0x4000].to_vec())]
+        );
+        assert_eq!(writer.changes(HEADER_STRIDE, header), []);
+    }
 }

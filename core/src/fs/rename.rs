@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::change::{alive, check_name, drop_name, existing, living_directory, put_name, touch, writable};
+use super::change::{
+    alive, check_name, drop_name, existing, living_directory, put_name, touch, writable,
+};
 use super::names::{self, Entry, Probe, named};
 use super::node::Node;
 use super::pfs::Pfs;

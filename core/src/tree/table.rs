@@ -135,8 +135,7 @@ impl Table {
         let rows = self.slots().get(..count)?;
         let is_within = match (rows.first(), rows.last()) {
             (Some(first), Some(last)) => {
-                first.key.get() >= self.low
-                    && span_last(last.key.get(), last.key_bits) <= self.high
+                first.key.get() >= self.low && span_last(last.key.get(), last.key_bits) <= self.high
             }
             _ => true,
         };
@@ -185,9 +184,9 @@ impl Table {
 fn ascending(slots: &[RawBlockref]) -> Option<usize> {
     let count = slots.iter().position(|raw| raw.kind == 0).unwrap_or(slots.len());
     let (rows, rest) = slots.split_at(count);
-    let is_ascending = rows.windows(2).all(|pair| {
-        span_last(pair[0].key.get(), pair[0].key_bits) < pair[1].key.get()
-    });
+    let is_ascending = rows
+        .windows(2)
+        .all(|pair| span_last(pair[0].key.get(), pair[0].key_bits) < pair[1].key.get());
     (is_ascending && rest.iter().all(|raw| raw.kind == 0)).then_some(count)
 }
 

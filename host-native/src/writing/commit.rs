@@ -40,6 +40,8 @@ pub(super) struct Progress {
     since: Option<Instant>,
     /// Somebody asked for a flush.
     is_due: bool,
+    /// The flush thread sleeps until it is woken.
+    is_asleep: bool,
     /// The end is near: nothing long is begun or gone on with.
     is_closing: bool,
     is_closed: bool,
@@ -74,7 +76,8 @@ impl Flushing {
             self.writing.close()
         };
         lock(&self.writing.progress).is_closed = true;
-        self.writing.signal.notify_all();
+        self.writing.wake.notify_all();
+        self.writing.room.notify_all();
         if let Some(thread) = self.thread.take() {
             // a thread that panicked has nothing to give back
             let _ = thread.join();
@@ -179,7 +182,7 @@ impl Writing {
         let had_failed = self.failed().is_some();
         let result = ready(flush(self, flusher, always));
         lock(&self.progress).ended += 1;
-        self.signal.notify_all();
+        self.room.notify_all();
         if let Err(error) = &result
             && !had_failed
         {
@@ -194,8 +197,13 @@ impl Writing {
 
     /// There is something to flush where there was nothing.
     pub(super) fn note_change(&self) {
-        lock(&self.progress).since.get_or_insert_with(Instant::now);
-        self.signal.notify_all();
+        let mut progress = lock(&self.progress);
+        progress.since.get_or_insert_with(Instant::now);
+        // else it wakes up by itself before this is old
+        if std::mem::take(&mut progress.is_asleep) {
+            drop(progress);
+            self.wake.notify_all();
+        }
     }
 
     pub(super) fn ask_for_flush(&self) {
@@ -203,7 +211,7 @@ impl Writing {
         if !progress.is_due {
             progress.is_due = true;
             drop(progress);
-            self.signal.notify_all();
+            self.wake.notify_all();
         }
     }
 
@@ -216,13 +224,16 @@ impl Writing {
             && self.failed().is_none()
             && !progress.is_closed
         {
-            progress = wait(&self.signal, progress);
+            progress = wait(&self.room, progress);
         }
     }
 
-    /// What the flush thread does.
+    /// What the flush thread does. It looks around once per interval for as long as it finds
+    /// something, and sleeps only then: programs that commit all the time need not wake it up for
+    /// each change.
     fn flush_in_time(self: &Arc<Self>) {
         let mut progress = lock(&self.progress);
+        let mut found_nothing = false;
         loop {
             if progress.is_closed {
                 return;
@@ -238,14 +249,16 @@ impl Writing {
                 progress = lock(&self.progress);
                 continue;
             }
-            progress = match age {
-                None => wait(&self.signal, progress),
-                Some(age) => {
-                    let rest = self.options.commit_interval.saturating_sub(age);
-                    let waited = self.signal.wait_timeout(progress, rest);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            if age.is_none() && std::mem::take(&mut found_nothing) {
+                progress.is_asleep = true;
+                progress = wait(&self.wake, progress);
+                progress.is_asleep = false;
+            } else {
+                let rest = self.options.commit_interval.saturating_sub(age.unwrap_or_default());
+                let waited = self.wake.wait_timeout(progress, rest);
+                progress = waited.unwrap_or_else(PoisonError::into_inner).0;
+                found_nothing = progress.since.is_none();
+            }
         }
     }
 
