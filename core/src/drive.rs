@@ -1,4 +1,4 @@
-//! Running operations over a [`Storage`]: the only place of the core that waits. Floor 8.
+//! Running operations over a [`Storage`]: the only place of the core that waits. Floor 9.
 //!
 //! The host owns the cache and says how it is shared ([`Host`]); everything else is here. Dropping
 //! a future of this module is harmless at any time: operations have changed nothing.
@@ -10,6 +10,7 @@ mod format;
 pub mod grow;
 pub mod open;
 pub mod pfs;
+pub mod repair;
 pub mod solo;
 
 pub use format::format;

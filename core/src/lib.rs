@@ -47,6 +47,7 @@ pub mod flush;
 pub mod freemap;
 pub mod fs;
 pub mod media;
+pub mod repair;
 pub mod scan;
 pub mod storage;
 pub mod text;

@@ -19,7 +19,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("volume", 6),
     ("flush", 7),
     ("scan", 7),
-    ("drive", 8),
+    ("repair", 8),
+    ("drive", 9),
 ];
 
 /// Rooms of floor 0 may know each other, nobody else may know a neighbour.

@@ -41,15 +41,19 @@ pub async fn open_for_writing<H: Host>(
         REUSE_DELAY,
     )?;
     load_freemap(host, &mut freemap, FREE_BYTES_WANTED).await?;
-    let super_root = volume.super_root();
     if header.mirror_tid() > header.freemap_tid() {
         recover(host, volume, &mut freemap).await?;
     }
     let writer = Writer::new(freemap, header.mirror_tid(), *volume.checks());
-    let budget = writer.budget();
-    let memory = Memory::new(super_root, budget, kept_bytes(header.total_size()));
+    let memory = memory_of(volume, &writer);
     let flusher = Flusher::new(writer, HeaderWriter::new(header, volume.chosen_slot()));
     Ok((flusher, memory))
+}
+
+/// What is in memory of a volume that nothing was changed of yet.
+pub(super) fn memory_of(volume: &Volume, writer: &Writer) -> Memory {
+    let kept = kept_bytes(volume.header().total_size());
+    Memory::new(volume.super_root(), writer.budget(), kept)
 }
 
 /// Loads freemap blocks until `free_bytes` are known to be free, or all of it is in memory. Blocks
@@ -98,12 +102,21 @@ pub async fn open_tree<H: super::change::WriteHost>(host: &H, label: &[u8]) -> R
     let super_root = host.look(|memory| memory.map(|memory| *memory.super_root()));
     let super_root = super_root.ok_or(Error::ReadOnly)?;
     let pfs = run(host, &OpenPfs { super_root, label: label.to_vec() }).await?;
+    open_root(host, pfs).await?;
+    Ok(pfs)
+}
+
+/// Opens a PFS by its root for writing; one that is open stays as it is.
+pub(super) async fn open_root<H: super::change::WriteHost>(
+    host: &H,
+    pfs: Pfs,
+) -> Result<(), Error> {
     let base = run(host, &FindBase { pfs, inum: Inum::ROOT }).await?;
     let base = base.ok_or(Error::NoPfs)?;
     let counted = Inode::parse(&base.block).map_or(0, |inode| inode.next_inum().0);
     let next = Inum(counted.saturating_add(1).max(FIRST_INUM));
     host.alter(|memory| memory.open(pfs.id(), Tree::new(*pfs.root(), next)));
-    Ok(pfs)
+    Ok(())
 }
 
 /// Marks what was written after the freemap was (media format 9.3): other writers may leave a

@@ -15,12 +15,13 @@ use super::commit::{self, Flusher};
 use super::grow::{Grown, grow};
 use super::open::{load_freemap, open_for_writing, open_tree};
 use super::pfs::PfsChange;
-use super::{Host, read_block, run};
+use super::{Host, read_block, repair, run};
 use crate::dirty::{Budget, Memory};
 use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use crate::error::Error;
 use crate::flush::{Piece, Placed};
 use crate::fs::Pfs;
+use crate::repair::Plan;
 use crate::scan::Bulkfree;
 use crate::storage::Storage;
 use crate::volume::{OpenOptions, Volume};
@@ -77,6 +78,28 @@ impl<S: Storage> Solo<S> {
             return Err(Error::ReadOnly);
         }
         let (flusher, memory) = open_for_writing(&host, &host.volume).await?;
+        host.memory.replace(Some(memory));
+        host.flusher.replace(Some(Box::new(flusher)));
+        Ok(host)
+    }
+
+    /// As [`Solo::open_for_writing`], to carry out a plan of repairs: a freemap that it puts right
+    /// is right before anything is written. See [`Solo::repair`].
+    ///
+    /// # Errors
+    /// Why it cannot be opened, or not be written; [`Error::ReadOnly`] if the plan has a
+    /// [doubt](Plan::doubt).
+    pub async fn open_for_repair(
+        storage: S,
+        options: OpenOptions,
+        cache_bytes: usize,
+        plan: &Plan,
+    ) -> Result<Self, Error> {
+        let host = Self::open(storage, options, cache_bytes).await?;
+        if host.volume.pieces().iter().any(|piece| !host.storage.is_writable(piece.device)) {
+            return Err(Error::ReadOnly);
+        }
+        let (flusher, memory) = repair::open(&host, &host.volume, plan).await?;
         host.memory.replace(Some(memory));
         host.flusher.replace(Some(Box::new(flusher)));
         Ok(host)

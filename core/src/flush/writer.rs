@@ -13,7 +13,7 @@ use crate::media::blockref::Blockref;
 use crate::media::check::{CheckMethod, Checks, Verified, store};
 use crate::media::compress::Compression;
 use crate::media::dirent::EMBEDDED_MAX;
-use crate::media::inode::ObjectKind;
+use crate::media::inode::{Inode, ObjectKind};
 use crate::media::raw::RawBlockref;
 use crate::tree::{Entry, NewNode, render, summarize};
 use crate::units::{Inum, MediaOffset, Radix, Tid};
@@ -266,6 +266,10 @@ impl Writer {
         if old.is_none() {
             raw.methods = methods;
         }
+        // what the header says of the super-root stays as it is
+        if key != 0 {
+            set_root_flag(&mut raw, &image);
+        }
         let summary = summarize(entries);
         raw.embed = summary.embed();
         raw.leaf_count.set(summary.leaf_count);
@@ -378,6 +382,15 @@ impl Writer {
 
 /// Blocks of this size are written as they are.
 const LARGE: usize = 32 << 10;
+
+/// A blockref to the root inode of a PFS.
+const FLAG_PFS_ROOT: u8 = 0x01;
+
+/// Inode and blockref agree on whether it is the root of a PFS.
+fn set_root_flag(raw: &mut RawBlockref, image: &[u8]) {
+    let is_root = Inode::parse(image).is_ok_and(|inode| inode.is_pfs_root());
+    raw.flags = raw.flags & !FLAG_PFS_ROOT | if is_root { FLAG_PFS_ROOT } else { 0 };
+}
 
 /// A blockref of something new.
 fn fresh(kind: u8, key: u64, key_bits: u8, stamp: Stamp) -> RawBlockref {

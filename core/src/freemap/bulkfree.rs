@@ -40,9 +40,11 @@ impl Staged {
 
 /// The two steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Step {
+pub(super) enum Step {
     Stage,
     Free,
+    /// Only what is in use is marked; nothing is freed.
+    Keep,
 }
 
 impl Freemap {
@@ -96,7 +98,7 @@ impl Freemap {
         self.one_zone(zone, marks, Step::Free)
     }
 
-    fn each_zone(&mut self, marks: &Marks, step: Step) -> Staged {
+    pub(super) fn each_zone(&mut self, marks: &Marks, step: Step) -> Staged {
         let zones: BTreeSet<u64> = self.zones.keys().copied().chain(marks.zones()).collect();
         let mut sum = Staged::default();
         for zone in zones {

@@ -11,6 +11,7 @@
 //! * [`Freemap::begin_scan`], [`stage`](Freemap::stage), [`free_staged`](Freemap::free_staged)
 //!   with [`Marks`]: freeing what a scan of everything found unreferenced.
 //! * [`Freemap::mark_recovered`], [`Freemap::grow`]: what seldom happens.
+//! * [`Freemap::salvaged`], [`rebuild`](Freemap::rebuild), [`keep`](Freemap::keep): repair.
 //!
 //! What always holds:
 //! * Only chunks that are free on media *and* in memory are allocated, never in reserved space.
@@ -53,6 +54,7 @@ mod bulkfree;
 mod layout;
 mod marks;
 mod repair;
+mod restore;
 mod reuse;
 mod seal;
 mod segment;

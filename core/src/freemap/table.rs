@@ -120,6 +120,15 @@ impl Table {
         found
     }
 
+    /// Every node on the way to `key` has to be written.
+    pub(super) fn touch(&mut self, key: u64) {
+        let below = self.covering(key).and_then(|entry| entry.below.as_deref_mut());
+        if let Some(below) = below {
+            below.is_changed = true;
+            below.touch(key);
+        }
+    }
+
     fn place_of(&self, key: u64) -> Option<usize> {
         let behind = self.entries.partition_point(|entry| entry.key() <= key);
         let place = behind.checked_sub(1)?;

@@ -4,12 +4,14 @@
 //! restartable, and started by the driver. They share what [`node`] offers and do not know each
 //! other, but for [`resolve`], which is made of others.
 
+pub mod adopt;
 pub mod allocate;
 pub mod attributes;
 pub mod blocks;
 mod change;
 mod contents;
 pub mod copy_range;
+pub mod correct;
 pub mod create;
 pub mod link;
 pub mod lookup;

@@ -19,6 +19,7 @@ use super::names::Names;
 use super::space::Space;
 use crate::engine::{Block, BlockId, Want};
 use crate::error::{Error, HeaderFault, Place};
+use crate::freemap::Marks;
 use crate::media::SEGMENT_LEN;
 use crate::media::blockref::{Blockref, Statistics};
 use crate::media::header::HEADER_STRIDE;
@@ -169,6 +170,8 @@ pub struct Check {
     pub(super) is_part: bool,
     /// A freemap leaf could not be read: its totals are not whole.
     pub(super) is_freemap_part: bool,
+    /// Something could not be read that may refer to further blocks.
+    pub(super) is_hiding: bool,
 }
 
 /// What the check needs of the volume header.
@@ -271,6 +274,7 @@ impl Check {
             bytes_expected: 0,
             is_part: false,
             is_freemap_part: false,
+            is_hiding: false,
         };
         check.look_at_headers(volume);
         let super_root = volume.super_root();
@@ -345,6 +349,19 @@ impl Check {
     #[must_use]
     pub const fn summary(&self) -> Summary {
         Summary { blocks: self.space.blocks, bytes: self.space.bytes, ..self.summary }
+    }
+
+    /// The space that blocks were found in; whole when the last step was [`Step::Done`] and
+    /// [`sees_all`](Self::sees_all) says so.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        self.space.marks(self.header.total_size)
+    }
+
+    /// Whether everything was read so far that may refer to further blocks.
+    #[must_use]
+    pub const fn sees_all(&self) -> bool {
+        !self.is_hiding
     }
 
     fn look_at_headers(&mut self, volume: &Volume) {

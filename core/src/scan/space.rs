@@ -4,11 +4,15 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 
+use crate::freemap::Marks;
 use crate::media::blockref::Location;
 use crate::media::{CHUNK_LEN, ZONE_LEN};
+use crate::units::{MediaOffset, Radix};
 
 /// Chunks of a zone.
 const ZONE_CHUNKS: u64 = ZONE_LEN / CHUNK_LEN;
+/// Radix of a chunk.
+const CHUNK_RADIX: u8 = 14;
 /// Smallest grain of a block.
 const GRAIN_LEN: u64 = 1024;
 const ZONE_GRAINS: u64 = ZONE_LEN / GRAIN_LEN;
@@ -131,6 +135,19 @@ impl Space {
             .is_some_and(|(covered, _)| covered.get(offset % ZONE_LEN / GRAIN_LEN))
     }
 
+    /// The chunks that anything refers to, on a volume of `total_size` bytes.
+    pub(super) fn marks(&self, total_size: u64) -> Marks {
+        let mut marks = Marks::new(total_size);
+        let Some(radix) = Radix::new(CHUNK_RADIX) else { return marks };
+        for (zone, space) in &self.zones {
+            for chunk in (0..ZONE_CHUNKS).filter(|chunk| space.chunks.get(*chunk)) {
+                let offset = MediaOffset(zone * ZONE_LEN + chunk * CHUNK_LEN);
+                marks.mark(Location { offset, radix });
+            }
+        }
+        marks
+    }
+
     /// The zones in which anything is referred to.
     pub(super) fn zones(&self) -> impl Iterator<Item = u64> + '_ {
         self.zones.keys().copied()
@@ -140,7 +157,6 @@ impl Space {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{MediaOffset, Radix};
 
     fn at(offset: u64, radix: u8) -> Location {
         Location { offset: MediaOffset(offset), radix: Radix::new(radix).unwrap() }

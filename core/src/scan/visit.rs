@@ -27,6 +27,10 @@ impl Check {
             };
             self.report(kind, Some(place), Some(inum));
         }
+        self.is_hiding |= matches!(
+            task.role,
+            Role::SuperRoot | Role::PfsRoot | Role::Inode | Role::Indirect { .. }
+        );
         match task.role {
             Role::Inode => {
                 self.names.unreadable(task.blockref.key());
@@ -203,6 +207,7 @@ impl Check {
                         let kind = FindingKind::Damaged(damage.into());
                         self.report(kind, Some(damage.place), Some(task.owner.inum));
                     }
+                    self.is_hiding = true;
                     self.is_part |= task.owner.holder != Holder::File;
                     self.child_of(node, |sums| sums.is_part = true);
                 }
@@ -249,6 +254,7 @@ impl Check {
         if owner.holder == Holder::PfsRoot && role == Role::Inode && blockref.key() & NAME_BIT != 0
         {
             let damage = Damage::new(blockref.place(), DamageKind::NotAllowed);
+            self.is_hiding = true;
             self.report_at(FindingKind::Damaged(damage.into()), &blockref, &owner);
             return;
         }
