@@ -1,7 +1,7 @@
 //! Crashes: every state that a device may be in when the power goes, by what it was told to do.
 //!
 //! Writes between two barriers reach the medium in any order or not at all, and the last one may
-//! be torn. What a flush acknowledged has to be there; a later flush may be there as a whole once
+//! be torn; a barrier speaks of one device, and others wait for their own. What a flush acknowledged has to be there; a later flush may be there as a whole once
 //! its header was on the way.
 
 use farrier_core::media::ZONE_RESERVED_LEN;
@@ -42,6 +42,9 @@ pub struct Effort {
     pub subsets: u64,
     /// For each write, so many tears.
     pub tears: u64,
+    /// Where several devices wait for a barrier, about so many states in which one of them is far
+    /// ahead of the others, or far behind.
+    pub ahead: u64,
     /// After one in so many states, writing goes on.
     pub goes_on: u64,
     /// After one in so many states, writing goes on and is cut short again.
@@ -87,29 +90,36 @@ impl Story {
     pub fn crash(&self, random: &mut Random, effort: Effort) -> Result<Tried, String> {
         let mut tried = Tried::default();
         let disk = self.before.fork();
+        // what was written and no barrier speaks of
+        let mut waiting: Vec<&Event> = Vec::new();
         let mut start = 0;
         while start < self.events.len() {
-            let end = self.events[start..].iter().position(|event| *event == Event::Barrier);
+            let end = self.events[start..].iter().position(|e| matches!(e, Event::Barrier(_)));
             let end = end.map_or(self.events.len(), |at| start + at);
-            self.epoch(&disk, start, end, random, effort, &mut tried)?;
-            self.events[start..end].iter().for_each(|event| put(&disk, event, 0, usize::MAX));
+            waiting.extend(&self.events[start..end]);
+            self.epoch(&disk, (start, &waiting), random, effort, &mut tried)
+                .map_err(|error| format!("events {start}..{end}, {error}"))?;
+            if let Some(Event::Barrier(now)) = self.events.get(end) {
+                let lasts = |event: &mut &Event| device_of(event) == *now;
+                waiting.extract_if(.., lasts).for_each(|event| put(&disk, event, 0, usize::MAX));
+            }
             start = end + 1;
         }
+        waiting.iter().for_each(|event| put(&disk, event, 0, usize::MAX));
         self.state(&disk, start, false, random, effort, &mut tried)?;
         Ok(tried)
     }
 
-    /// Crashes before the barrier at `end`, with everything before `start` on the medium.
+    /// Crashes with everything on the medium but `writes`, of which any may be; the first `start`
+    /// events have happened.
     fn epoch(
         &self,
         disk: &RamDisk,
-        start: usize,
-        end: usize,
+        (start, writes): (usize, &[&Event]),
         random: &mut Random,
         effort: Effort,
         tried: &mut Tried,
     ) -> Result<(), String> {
-        let writes = &self.events[start..end];
         let all = writes.len();
         let with = |chosen: &dyn Fn(usize) -> bool| {
             let state = disk.fork();
@@ -120,18 +130,41 @@ impl Story {
             }
             (state, header)
         };
-        let place = |what: &str| format!("events {start}..{end}, {what}");
+        let mut devices: Vec<DeviceIndex> = writes.iter().map(|event| device_of(event)).collect();
         for count in 0..=all {
             let (state, header) = with(&|at| at < count);
             self.state(&state, start, header, random, effort, tried)
-                .map_err(|error| format!("{}: {error}", place(&format!("the first {count}"))))?;
+                .map_err(|error| format!("the first {count} of {all}: {error}"))?;
         }
         let subsets = if all <= SUBSETS_MAX { 1 << all } else { effort.subsets };
         for number in 0..subsets {
             let mask = if all <= SUBSETS_MAX { number } else { random.next() };
             let (state, header) = with(&|at| mask >> (at % 56) & 1 == 1);
             self.state(&state, start, header, random, effort, tried)
-                .map_err(|error| format!("{}: {error}", place(&format!("subset {mask:#x}"))))?;
+                .map_err(|error| format!("subset {mask:#x} of {all}: {error}"))?;
+        }
+        let of = devices.clone();
+        devices.sort_unstable();
+        devices.dedup();
+        for device in devices.iter().filter(|_| devices.len() > 1) {
+            // one device is far ahead of the others, or far behind
+            let mine: Vec<usize> = (0..all).filter(|at| of[*at] == *device).collect();
+            for count in 0..=mine.len() {
+                if random.below(mine.len() as u64 + 1) >= effort.ahead {
+                    continue;
+                }
+                for others in [false, true] {
+                    let is_there = |at: usize| match of[at] == *device {
+                        true => mine[..count].contains(&at),
+                        false => others,
+                    };
+                    let (state, header) = with(&is_there);
+                    self.state(&state, start, header, random, effort, tried).map_err(|error| {
+                        let place = device.0;
+                        format!("{count} of {all} on device {place}, others {others}: {error}")
+                    })?;
+                }
+            }
         }
         for (torn, event) in writes.iter().enumerate() {
             let (state, header) = with(&|at| at < torn);
@@ -143,10 +176,8 @@ impl Story {
                 let (from, to) = if number % 2 == 0 { (0, at) } else { (at, usize::MAX) };
                 put(&state, event, from, to);
                 let header = header || is_header(event);
-                self.state(&state, start, header, random, effort, tried).map_err(|error| {
-                    let what = format!("write {torn} torn to {from}..{to}");
-                    format!("{}: {error}", place(&what))
-                })?;
+                self.state(&state, start, header, random, effort, tried)
+                    .map_err(|error| format!("write {torn} torn to {from}..{to}: {error}"))?;
             }
         }
         Ok(())
@@ -184,7 +215,7 @@ impl Story {
         let is_cut_again = effort.again > 0 && random.once_in(effort.again);
         if is_cut_again || random.once_in(effort.goes_on) {
             tried.went_on += 1;
-            let less = Effort { subsets: 4, tears: 4, goes_on: 40, again: 0 };
+            let less = Effort { subsets: 4, tears: 4, ahead: 2, goes_on: 40, again: 0 };
             let more = go_on(disk, model, random, is_cut_again.then_some(less))
                 .map_err(|error| format!("going on: {error}"))?;
             tried.states += more.states;
@@ -228,18 +259,25 @@ fn go_on(
     }
 }
 
-/// A header, or a part of one.
+/// A header of the root volume, or a part of one.
 fn is_header(event: &Event) -> bool {
-    const { assert!(HEADER_STRIDE > ZONE_RESERVED_LEN && ZONE_RESERVED_LEN > HEADER_LEN) };
-    matches!(event, Event::Write { offset, .. } if offset % HEADER_STRIDE < HEADER_LEN)
+    const { assert!(HEADER_STRIDE > ZONE_RESERVED_LEN) };
+    matches!(event, Event::Write { device: DeviceIndex(0), offset, .. }
+        if offset % HEADER_STRIDE < HEADER_LEN)
+}
+
+const fn device_of(event: &Event) -> DeviceIndex {
+    match event {
+        Event::Write { device, .. } | Event::Barrier(device) => *device,
+    }
 }
 
 /// Brings bytes `from .. to` of a write to the medium.
 fn put(disk: &RamDisk, event: &Event, from: usize, to: usize) {
-    if let Event::Write { offset, bytes } = event {
+    if let Event::Write { device, offset, bytes } = event {
         let to = to.min(bytes.len());
-        if from < to && offset + bytes.len() as u64 <= disk.size(DeviceIndex(0)) {
-            disk.patch(offset + from as u64, &bytes[from..to]);
+        if from < to && offset + bytes.len() as u64 <= disk.size(*device) {
+            disk.patch_on(*device, offset + from as u64, &bytes[from..to]);
         }
     }
 }

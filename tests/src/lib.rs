@@ -5,6 +5,7 @@
 pub mod against;
 pub mod checking;
 pub mod crash;
+pub mod crowded;
 pub mod fuzzing;
 pub mod host;
 pub mod images;

@@ -16,16 +16,18 @@ use farrier_core::units::DeviceIndex;
 pub enum Event {
     /// These bytes were written here.
     Write {
+        /// The device.
+        device: DeviceIndex,
         /// Offset on the device.
         offset: u64,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// All of it was made to last.
-    Barrier,
+    /// All that was written to this device was made to last.
+    Barrier(DeviceIndex),
 }
 
-/// One device in memory; clones are the same device.
+/// A device in memory, or several; clones are the same ones.
 #[derive(Clone, Debug)]
 pub struct RamDisk {
     inner: Rc<RefCell<Inner>>,
@@ -42,7 +44,7 @@ struct Pages {
 
 #[derive(Debug)]
 struct Inner {
-    bytes: Pages,
+    devices: Vec<Pages>,
     events: Option<Vec<Event>>,
     /// Writes and barriers left until the device fails.
     fails_after: Option<u64>,
@@ -51,7 +53,13 @@ struct Inner {
 impl RamDisk {
     /// A device of `len` zeros.
     pub fn new(len: usize) -> Self {
-        Self::over(Pages { len: len as u64, pages: BTreeMap::new() })
+        Self::of(&[len as u64])
+    }
+
+    /// Devices of these many zeros.
+    pub fn of(sizes: &[u64]) -> Self {
+        let device = |len: &u64| Pages { len: *len, pages: BTreeMap::new() };
+        Self::over(sizes.iter().map(device).collect())
     }
 
     /// A device with these contents.
@@ -62,37 +70,50 @@ impl RamDisk {
                 pages.write(number as u64 * PAGE, page);
             }
         }
-        Self::over(pages)
+        Self::over(vec![pages])
     }
 
-    fn over(bytes: Pages) -> Self {
-        let inner = Inner { bytes, events: None, fails_after: None };
+    fn over(devices: Vec<Pages>) -> Self {
+        let inner = Inner { devices, events: None, fails_after: None };
         Self { inner: Rc::new(RefCell::new(inner)) }
     }
 
     /// Another device with the same contents: what happens to one does not happen to the other.
     pub fn fork(&self) -> Self {
-        Self::over(self.inner.borrow().bytes.clone())
+        Self::over(self.inner.borrow().devices.clone())
     }
 
-    /// Its contents.
+    /// Contents of the first device.
     pub fn bytes(&self) -> Vec<u8> {
-        let pages = &self.inner.borrow().bytes;
+        let pages = &self.inner.borrow().devices[0];
         pages.read(0, index(pages.len))
     }
 
-    /// Its pages that hold something, with their offsets.
+    /// Pages of the first device that hold something, with their offsets.
     pub fn pages(&self) -> Vec<(u64, Rc<Vec<u8>>)> {
-        let pages = &self.inner.borrow().bytes.pages;
+        self.pages_of(DeviceIndex(0))
+    }
+
+    /// Pages of a device that hold something, with their offsets.
+    pub fn pages_of(&self, device: DeviceIndex) -> Vec<(u64, Rc<Vec<u8>>)> {
+        let pages = &self.inner.borrow().devices[usize::from(device.0)].pages;
         pages.iter().map(|(number, page)| (number * PAGE, Rc::clone(page))).collect()
     }
 
-    /// Writes behind everybody's back: no event, no failure.
+    /// Writes to the first device behind everybody's back: no event, no failure.
     ///
     /// # Panics
     /// Behind the end.
     pub fn patch(&self, offset: u64, bytes: &[u8]) {
-        let pages = &mut self.inner.borrow_mut().bytes;
+        self.patch_on(DeviceIndex(0), offset, bytes);
+    }
+
+    /// As [`RamDisk::patch`], on any device.
+    ///
+    /// # Panics
+    /// Behind the end.
+    pub fn patch_on(&self, device: DeviceIndex, offset: u64, bytes: &[u8]) {
+        let pages = &mut self.inner.borrow_mut().devices[usize::from(device.0)];
         assert!(offset + bytes.len() as u64 <= pages.len, "a patch within the device");
         pages.write(offset, bytes);
     }
@@ -165,11 +186,11 @@ impl Inner {
 
 impl Storage for RamDisk {
     fn device_count(&self) -> usize {
-        1
+        self.inner.borrow().devices.len()
     }
 
-    fn size(&self, _: DeviceIndex) -> u64 {
-        self.inner.borrow().bytes.len
+    fn size(&self, device: DeviceIndex) -> u64 {
+        self.inner.borrow().devices[usize::from(device.0)].len
     }
 
     fn is_writable(&self, _: DeviceIndex) -> bool {
@@ -183,10 +204,11 @@ impl Storage for RamDisk {
         len: usize,
     ) -> Result<Vec<u8>, DeviceFault> {
         let inner = self.inner.borrow();
-        if offset.checked_add(len as u64).is_none_or(|end| end > inner.bytes.len) {
+        let pages = &inner.devices[usize::from(device.0)];
+        if offset.checked_add(len as u64).is_none_or(|end| end > pages.len) {
             return Err(DeviceFault::read(device, offset, len, FaultCause::OutOfRange));
         }
-        Ok(inner.bytes.read(offset, len))
+        Ok(pages.read(offset, len))
     }
 
     async fn write(
@@ -200,12 +222,13 @@ impl Storage for RamDisk {
         if inner.is_failing() {
             return Err(fault(FaultCause::Medium(5)));
         }
-        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > inner.bytes.len) {
+        let pages = &mut inner.devices[usize::from(device.0)];
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > pages.len) {
             return Err(fault(FaultCause::OutOfRange));
         }
-        inner.bytes.write(offset, bytes);
+        pages.write(offset, bytes);
         if let Some(events) = &mut inner.events {
-            events.push(Event::Write { offset, bytes: bytes.to_vec() });
+            events.push(Event::Write { device, offset, bytes: bytes.to_vec() });
         }
         Ok(())
     }
@@ -216,7 +239,7 @@ impl Storage for RamDisk {
             return Err(DeviceFault::barrier(device, FaultCause::Medium(5)));
         }
         if let Some(events) = &mut inner.events {
-            events.push(Event::Barrier);
+            events.push(Event::Barrier(device));
         }
         Ok(())
     }

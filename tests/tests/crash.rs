@@ -5,14 +5,18 @@
 use std::time::Instant;
 
 use farrier_core::error::Error;
+use farrier_core::freemap::Class;
 use farrier_core::fs::{Clash, New, Victim};
 use farrier_core::media::inode::ObjectKind;
+use farrier_core::storage::Storage;
 use farrier_tests::against::compare_media;
 use farrier_tests::crash::{Effort, Story, Tried};
+use farrier_tests::crowded::crowd;
 use farrier_tests::model::{Copying, Creation, Inode, Model, Renaming, Set};
 use farrier_tests::ops::{Op, Random, Swarm};
-use farrier_tests::ram::Event;
+use farrier_tests::ram::{Event, RamDisk};
 use farrier_tests::session::{LABEL, Session, a_header, nothing, text};
+use farrier_tests::writing::format_storage;
 
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -79,6 +83,108 @@ fn workload(first: u64) -> Vec<Op> {
     ops
 }
 
+/// A file system of `count` volumes, each with room for blocks of some classes only: every commit
+/// goes to several of them.
+fn spread(count: u64) -> RamDisk {
+    const VOLUME: u64 = 1 << 30;
+    const SEGMENT: u64 = 4 << 20;
+    let disk = RamDisk::of(&vec![VOLUME; usize::try_from(count).unwrap()]);
+    format_storage(&disk);
+    crowd(&disk, |offset| {
+        let volume = usize::try_from(offset.0 / VOLUME).unwrap();
+        let (segment, within) = (offset.0 % VOLUME / SEGMENT, offset.0 % SEGMENT);
+        let stays_free = (100..118).contains(&segment) && within > 0;
+        let classes = [Class::Inode, Class::Data, Class::Indirect, Class::Dirent];
+        // of fewer volumes than classes, some have several
+        let mine = classes.iter().skip(volume).step_by(disk.device_count());
+        let mine: Vec<Class> = mine.copied().collect();
+        (!stays_free).then(|| mine[usize::try_from(segment).unwrap() % mine.len()])
+    });
+    disk
+}
+
+/// Devices that were written to, but for headers and the freemap.
+fn devices_written(story: &Story) -> usize {
+    let device = |event: &Event| match event {
+        Event::Write { device, offset, .. } if offset % (1 << 30) >= 4 << 20 => Some(*device),
+        _ => None,
+    };
+    let mut devices: Vec<_> = story.events.iter().filter_map(device).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    devices.len()
+}
+
+fn cut_several_everywhere(count: u64, ops: usize, effort: Effort) {
+    let mut session = Session::open(spread(count), 1 << 20, None).unwrap();
+    let mut ops = workload(session.next_inum()).into_iter().take(ops);
+    let story = Story::record(&mut session, |_| ops.next()).unwrap();
+    assert_eq!(session.refused, 0);
+    assert_eq!(devices_written(&story) as u64, count, "every device has its part");
+    let tried = story.crash(&mut Random::new(count), effort);
+    let tried = tried.unwrap_or_else(|error| panic!("{count} volumes: {error}"));
+    println!("{count} volumes: {} events, {tried:?}", story.events.len());
+}
+
+#[test]
+fn a_crash_of_several_volumes_at_any_point() {
+    let effort = Effort { subsets: 2, tears: 0, ahead: 1, goes_on: 60, again: 600 };
+    for count in [2, 3, 4] {
+        cut_several_everywhere(count, 20, effort);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: more of the same"]
+fn a_crash_of_several_volumes_at_any_point_in_every_way() {
+    let effort = Effort { subsets: 40, tears: 4, ahead: u64::MAX, goes_on: 20, again: 200 };
+    for count in [2, 3, 4] {
+        cut_several_everywhere(count, usize::MAX, effort);
+    }
+}
+
+#[test]
+fn crashes_of_random_workloads_on_several_volumes() {
+    let first = setting("FARRIER_CRASH_SEED", 1);
+    let runs = setting("FARRIER_CRASH_RUNS", 3);
+    for seed in first..first + runs {
+        let mut random = Random::new(seed);
+        let swarm = Swarm::new(&mut random);
+        let disk = spread(2 + random.below(3));
+        let mut session = Session::open(disk, 1 << 20, None).unwrap();
+        let story = random_story(&mut session, &swarm, &mut random);
+        let effort = Effort { subsets: 3, tears: 1, ahead: 1, goes_on: 20, again: 200 };
+        match story
+            .and_then(|story| Ok((devices_written(&story), story.crash(&mut random, effort)?)))
+        {
+            Ok((devices, tried)) => println!("seed {seed}: {devices} devices, {tried:?}"),
+            Err(error) => panic!(
+                "{error}\nFARRIER_CRASH_SEED={seed} FARRIER_CRASH_RUNS=1 \
+                 cargo test -p farrier-tests --test crash on_several_volumes"
+            ),
+        }
+    }
+}
+
+/// Some operations that `swarm` likes, with flushes.
+fn random_story(
+    session: &mut Session,
+    swarm: &Swarm,
+    random: &mut Random,
+) -> Result<Story, String> {
+    let mut left = 60;
+    let mut ops = Random::new(random.next());
+    Story::record(session, |model| {
+        left -= 1;
+        match swarm.next(&mut ops, model) {
+            _ if left == 0 => None,
+            _ if left % 12 == 1 => Some(Op::Flush { always: false }),
+            Op::Remount => Some(Op::Flush { always: true }),
+            op => Some(op),
+        }
+    })
+}
+
 fn cut_everywhere(len: u64, effort: Effort) -> Tried {
     let mut session = Session::new(len, 1 << 20);
     let mut ops = workload(session.next_inum()).into_iter();
@@ -91,7 +197,7 @@ fn cut_everywhere(len: u64, effort: Effort) -> Tried {
     tried
 }
 
-const EFFORT: Effort = Effort { subsets: 6, tears: 3, goes_on: 20, again: 400 };
+const EFFORT: Effort = Effort { subsets: 6, tears: 3, ahead: 0, goes_on: 20, again: 400 };
 
 #[test]
 fn a_crash_at_any_point_leaves_what_was_acknowledged() {
@@ -109,7 +215,7 @@ fn a_crash_of_a_volume_with_one_header() {
 /// again before the next header is whole.
 #[test]
 fn two_crashes_of_a_volume_with_one_header() {
-    cut_everywhere(64 << 20, Effort { subsets: 0, tears: 1, goes_on: 1000, again: 20 });
+    cut_everywhere(64 << 20, Effort { subsets: 0, tears: 1, ahead: 0, goes_on: 1000, again: 20 });
 }
 
 #[test]
@@ -121,19 +227,12 @@ fn crashes_of_random_workloads() {
         let swarm = Swarm::new(&mut random);
         let len = *random.pick(&[64 << 20, 3 << 30, 8 << 30]);
         let mut session = Session::new(len, 1 << 20);
-        let mut left = 60;
-        let mut ops = Random::new(random.next());
-        let story = Story::record(&mut session, |model| {
-            left -= 1;
-            match swarm.next(&mut ops, model) {
-                _ if left == 0 => None,
-                _ if left % 12 == 1 => Some(Op::Flush { always: false }),
-                Op::Remount => Some(Op::Flush { always: true }),
-                op => Some(op),
-            }
-        });
+        let story = random_story(&mut session, &swarm, &mut random);
         let tried = story.and_then(|story| {
-            story.crash(&mut random, Effort { subsets: 3, tears: 1, goes_on: 20, again: 200 })
+            story.crash(
+                &mut random,
+                Effort { subsets: 3, tears: 1, ahead: 1, goes_on: 20, again: 200 },
+            )
         });
         match tried {
             Ok(tried) => println!("seed {seed}: {tried:?}"),
@@ -177,7 +276,8 @@ fn a_device_that_fails_stops_changes_and_loses_nothing() {
             is(&session.committed)
                 .or_else(|_| is(&session.model.settled()))
                 .unwrap_or_else(|error| panic!("failing after {count}: {error}"));
-            let has_header = disk.events().iter().any(|event| *event != Event::Barrier);
+            let is_write = |event: &Event| matches!(event, Event::Write { .. });
+            let has_header = disk.events().iter().any(is_write);
             assert!(has_header || count < 2, "something was written");
         }
     }

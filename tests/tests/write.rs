@@ -237,7 +237,7 @@ fn a_volume_with_one_header_survives_two_torn_ones() {
     // power goes again, before each of its writes, or when the next one is half done
     for event in host.storage().events() {
         for part in [0, 1, 2] {
-            if let Event::Write { offset, bytes } = &event {
+            if let Event::Write { offset, bytes, .. } = &event {
                 disk.patch(*offset, &bytes[..bytes.len() * part / 2]);
             }
             let opened = TestHost::over(disk.fork(), false, 1 << 20).expect("a header is whole");
