@@ -42,6 +42,14 @@ pub struct Blocks {
     ahead: ReadAheadPool,
     flushing: Option<Mutex<Flushing>>,
     writing: Option<Arc<Writing>>,
+    pfs_changes: PfsChanges,
+}
+
+/// Changes of the PFSs, counted.
+#[derive(Debug, Default)]
+struct PfsChanges {
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 /// What [`Blocks`] shares with its threads.
@@ -101,7 +109,8 @@ impl Blocks {
         let (sink, seed) = (OnceLock::new(), AtomicU64::new(1));
         let store = Arc::new(Store { volume, devices, shards, sink, seed });
         let ahead = ReadAheadPool::new(Arc::clone(&store), ahead_threads);
-        Self { ahead, store, flushing: None, writing: None }
+        let pfs_changes = PfsChanges::default();
+        Self { ahead, store, flushing: None, writing: None, pfs_changes }
     }
 
     /// Opens the volume for writing too; its devices must be.
@@ -174,7 +183,19 @@ impl Blocks {
     /// # Errors
     /// Why it cannot be made, or the volume failed.
     pub fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
-        self.writing()?.change_pfs(change)
+        let writing = self.writing()?;
+        self.pfs_changes.begun.fetch_add(1, Ordering::SeqCst);
+        let done = writing.change_pfs(change);
+        self.pfs_changes.ended.fetch_add(1, Ordering::SeqCst);
+        done
+    }
+
+    /// As long as this says the same, no PFS came, went or was renamed; `None` while that happens.
+    pub(crate) fn pfs_state(&self) -> Option<u64> {
+        // in this order: what ended before has not begun since
+        let ended = self.pfs_changes.ended.load(Ordering::SeqCst);
+        let begun = self.pfs_changes.begun.load(Ordering::SeqCst);
+        (begun == ended).then_some(begun)
     }
 
     /// Frees what nothing refers to, beside everything else.

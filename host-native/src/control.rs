@@ -62,6 +62,20 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether PFSs may come, go or get another label by it.
+    #[must_use]
+    pub const fn changes_pfs(&self) -> bool {
+        matches!(
+            self,
+            Self::Snapshot { .. }
+                | Self::CreatePfs { .. }
+                | Self::DeletePfs { .. }
+                | Self::RenamePfs { .. }
+        )
+    }
+}
+
 /// What came of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "done", rename_all = "kebab-case")]

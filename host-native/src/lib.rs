@@ -11,6 +11,7 @@
 //! | [`writing`] | what was changed, and its way to the devices |
 //! | [`image`] | an opened file system, with blocking calls |
 //! | [`tree`] | one PFS of it: paths, contents, directories |
+//! | `snapshots` | which there are while the volume is open |
 //! | [`copy`] | copying out of a tree |
 //! | [`copy_in`] | copying into a volume |
 //! | [`control`] | what can be asked of a volume, mounted or not |
@@ -36,8 +37,10 @@ pub mod fuse;
 pub mod image;
 pub mod in_use;
 pub mod recognise;
+pub mod repair;
 pub mod source;
 pub mod tree;
 pub mod writing;
 
 mod ahead;
+mod snapshots;

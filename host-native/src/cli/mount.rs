@@ -71,6 +71,9 @@ Options for -o:
                          of all memory, 256M at most); who changes more waits
   commit=SECONDS         how long a change stays in memory at most (default 5)
   threads=N              threads that answer the kernel (default: one for each processor, 4 to 8)
+  snapshots              show every snapshot of the volume, read-only, in the directory .snapshots of
+                         the root; it is in no list of names. Opening a file then costs a request;
+                         nosnapshots undoes it
   header=N               use header copy N (0 to 3) instead of the newest one
   allow_truncated        mount a device that is shorter than its volume; what lies behind its end
                          cannot be read

@@ -21,17 +21,17 @@ use std::time::{Duration, SystemTime};
 
 use farrier_core::error::Error;
 use farrier_core::fs::{
-    Allocate, CopyRange, DirEntry, Extent, Link, New, Read, Rename, SeekTarget, SetAttributes,
-    Victim, Write,
+    Allocate, CopyRange, DirEntry, Extent, Link, New, Read, ReadLink, Rename, Seek, SeekTarget,
+    SetAttributes, Victim, Write,
 };
 use farrier_core::media::inode::ObjectKind;
 use farrier_core::units::Inum;
 use farrier_core::volume::Space;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::attributes::{bare_attr, file_attr, file_type};
@@ -39,11 +39,12 @@ use super::changes::{self, now};
 use super::connection;
 use super::seeker::Question;
 use super::serving::{TreeFilesystem, answer_seek};
+use super::snapshots::{self, Realm};
 
 /// How long the kernel may believe what it was told: as good as for ever.
 pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What may not be believed at all.
-const NEVER: Duration = Duration::ZERO;
+pub(super) const NEVER: Duration = Duration::ZERO;
 /// Inode numbers are not used again.
 pub(super) const GENERATION: Generation = Generation(0);
 /// Open files have no state, so their handles say nothing.
@@ -62,19 +63,30 @@ thread_local! {
 impl Filesystem for TreeFilesystem {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         self.offered = config.capabilities();
+        if self.snapshots.is_some() && self.tree.is_writable() {
+            // what is open nobody asks about again: who opens a snapshot's file to write it has to
+            // be told then
+            self.offered.remove(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        }
         connection::ask_for(config, self.tree.is_writable());
         Ok(())
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.as_bytes();
+        let is_outside = self.realm(parent) != Realm::MOUNTED;
+        if is_outside && (parent, name) != (snapshots::DIRECTORY, "..".as_ref()) {
+            return self.answer_outside(self.find_outside(parent, name), reply);
+        }
         // An exported handle of a file is looked up by `.`, which only directories have.
-        let found = if name == b"." {
-            self.tree.attributes(Inum(parent.0))
-        } else {
-            self.tree.lookup(Inum(parent.0), name)
+        let found = match name.as_bytes() {
+            _ if is_outside => self.tree.attributes(Inum::ROOT),
+            b"." => self.tree.attributes(Inum(parent.0)),
+            name => self.tree.lookup(Inum(parent.0), name),
         };
         match found {
+            Err(Error::NoEntry) if self.is_directory_of_snapshots(parent, name) => {
+                self.answer_outside(self.find_outside(parent, name), reply);
+            }
             // Inode 0 says that there is none, and that this may be remembered.
             Err(Error::NoEntry) => {
                 reply.entry(&FOREVER, &bare_attr(0, ObjectKind::Regular), GENERATION);
@@ -125,7 +137,9 @@ impl Filesystem for TreeFilesystem {
         set.atime = atime.map(|time| changes::time_or_now(time, now));
         set.mtime = mtime.map(|time| changes::time_or_now(time, now));
         set.ctime = ctime.map(changes::wall_time);
-        let done = if changes::asks_for_nothing(&set) {
+        let done = if let Err(error) = self.check_change(ino) {
+            Err(error)
+        } else if changes::asks_for_nothing(&set) {
             self.tree.attributes(set.inum)
         } else {
             self.tree.change(&set)
@@ -202,6 +216,12 @@ impl Filesystem for TreeFilesystem {
     }
 
     fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Err(error) = self.check_name(parent, name) {
+            return reply.error(self.refusal(&error));
+        }
+        if self.realm(ino) != Realm::MOUNTED {
+            return reply.error(Errno::EXDEV);
+        }
         let linked = self.tree.change(&Link {
             pfs: self.tree.pfs(),
             inum: Inum(ino.0),
@@ -234,6 +254,8 @@ impl Filesystem for TreeFilesystem {
         reply: ReplyEmpty,
     ) {
         let renamed = changes::clash(flags).and_then(|clash| {
+            self.check_name(parent, name)?;
+            self.check_name(newparent, newname)?;
             self.tree.change(&Rename {
                 pfs: self.tree.pfs(),
                 directory: Inum(parent.0),
@@ -272,7 +294,7 @@ impl Filesystem for TreeFilesystem {
             bytes: data,
             now: now(),
         };
-        match self.tree.change(&write) {
+        match self.check_change(ino).and_then(|()| self.tree.change(&write)) {
             // no request is as long as that
             Ok(_) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(error) => reply.error(self.refusal(&error)),
@@ -291,6 +313,7 @@ impl Filesystem for TreeFilesystem {
     ) {
         let (pfs, inum) = (self.tree.pfs(), Inum(ino.0));
         let done = changes::allocation(mode).and_then(|allocation| {
+            self.check_change(ino)?;
             if matches!(allocation, None | Some(farrier_core::fs::Allocation::Extend)) {
                 self.check_allocation(inum, offset, length)?;
             }
@@ -317,6 +340,13 @@ impl Filesystem for TreeFilesystem {
     ) {
         if flags != CopyFileRangeFlags::empty() {
             return reply.error(Errno::EINVAL);
+        }
+        if self.realm(ino_out) != Realm::MOUNTED {
+            return reply.error(Errno::EROFS);
+        }
+        if self.realm(ino_in) != Realm::MOUNTED {
+            // the kernel then copies by reading and writing
+            return reply.error(Errno::EXDEV);
         }
         let copied = self.tree.change(&CopyRange {
             pfs: self.tree.pfs(),
@@ -373,6 +403,12 @@ impl Filesystem for TreeFilesystem {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        if self.realm(ino) != Realm::MOUNTED {
+            return match self.attributes_outside(ino) {
+                Ok(found) => reply.attr(&found.ttl, &found.attr),
+                Err(errno) => reply.error(errno),
+            };
+        }
         match self.tree.attributes(Inum(ino.0)) {
             Ok(attributes) => reply.attr(&FOREVER, &file_attr(&attributes, self.owner)),
             Err(error) => reply.error(self.refusal(&error)),
@@ -380,14 +416,16 @@ impl Filesystem for TreeFilesystem {
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.tree.read_link(Inum(ino.0)) {
+        match self.run(ino, |pfs, inum| ReadLink { pfs, inum }) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(self.refusal(&error)),
         }
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        if self.offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.realm(ino) != Realm::MOUNTED && flags.acc_mode() != OpenAccMode::O_RDONLY {
+            reply.error(Errno::EROFS);
+        } else if self.offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
             reply.error(Errno::ENOSYS);
         } else {
             reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE);
@@ -407,13 +445,8 @@ impl Filesystem for TreeFilesystem {
     ) {
         // Linux has at least 32 bits of address space
         let len = usize::try_from(size).unwrap_or(usize::MAX);
-        let extents = self.tree.run(&Read {
-            pfs: self.tree.pfs(),
-            inum: Inum(ino.0),
-            offset,
-            len,
-            ahead: self.streams.observe(ino.0, offset, len),
-        });
+        let ahead = self.streams.observe(ino.0, offset, len);
+        let extents = self.run(ino, |pfs, inum| Read { pfs, inum, offset, len, ahead });
         match extents.as_deref() {
             Ok([]) => reply.data(&[]),
             Ok([Extent::Bytes(block, range)]) => reply.data(&block[range.clone()]),
@@ -445,13 +478,16 @@ impl Filesystem for TreeFilesystem {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        if ino == snapshots::DIRECTORY && self.snapshots.is_some() {
+            let add = |node, next, name: &OsStr| reply.add(node, next, snapshots::KIND, name);
+            return match self.list_snapshots(offset, add) {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            };
+        }
         let add = |entry: &DirEntry| {
-            reply.add(
-                INodeNo(entry.inum.0),
-                entry.next,
-                file_type(entry.kind),
-                OsStr::from_bytes(&entry.name),
-            )
+            let name = OsStr::from_bytes(&entry.name);
+            reply.add(self.listed(ino, entry), entry.next, file_type(entry.kind), name)
         };
         match self.list(ino, offset, PAGE, add, false) {
             Ok(()) => reply.ok(),
@@ -467,15 +503,37 @@ impl Filesystem for TreeFilesystem {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        if ino == snapshots::DIRECTORY && self.snapshots.is_some() {
+            let add = |node: INodeNo, next, name: &OsStr| {
+                let (attr, generation) = match self.attributes_outside(node) {
+                    Ok(found) => (found.attr, found.generation),
+                    Err(_) => (bare_attr(node.0, ObjectKind::Directory), GENERATION),
+                };
+                reply.add(node, next, name, &NEVER, &attr, generation)
+            };
+            return match self.list_snapshots(offset, add) {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            };
+        }
+        let realm = self.realm(ino);
+        let generation = self.generation(realm);
         let add = |entry: &DirEntry| {
-            let (ttl, attr) = match &entry.attributes {
+            let (ttl, mut attr) = match &entry.attributes {
                 Some(Ok(attributes)) => (FOREVER, file_attr(attributes, self.owner)),
                 // The name stays visible; whoever asks for more is told what is wrong.
                 _ => (NEVER, bare_attr(entry.inum.0, entry.kind)),
             };
+            attr.ino = self.listed(ino, entry);
             let name = OsStr::from_bytes(&entry.name);
-            let is_full = reply.add(attr.ino, entry.next, name, &ttl, &attr, GENERATION);
-            if !is_full && !matches!(name.as_bytes(), b"." | b"..") {
+            let is_dots = matches!(name.as_bytes(), b"." | b"..");
+            if self.realm(attr.ino) != realm && !is_dots {
+                // a number that no inode can have
+                self.is_short(ino);
+                return false;
+            }
+            let is_full = reply.add(attr.ino, entry.next, name, &ttl, &attr, generation);
+            if !is_full && !is_dots && realm == Realm::MOUNTED {
                 self.known.tell(entry.inum.0);
             }
             is_full
@@ -516,6 +574,13 @@ impl Filesystem for TreeFilesystem {
         let Ok(offset) = u64::try_from(offset) else {
             return reply.error(Errno::ENXIO);
         };
+        if self.realm(ino) != Realm::MOUNTED {
+            let found = self.run(ino, |pfs, inum| Seek { pfs, inum, offset, target });
+            return match found {
+                Ok(found) => reply.offset(found.cast_signed()),
+                Err(error) => reply.error(self.refusal(&error)),
+            };
+        }
         let question = Question { inum: Inum(ino.0), offset, target };
         if !self.tree.is_writable() {
             return answer_seek(&self.tree, &self.report, question, reply);

@@ -12,6 +12,7 @@
 //! | `known` | inodes that the kernel knows |
 //! | `attributes` | attributes as the kernel wants them |
 //! | `seeker` | looking for data that the kernel has not written yet |
+//! | `snapshots` | `.snapshots` in the root |
 //! | `streams` | who reads which file in order |
 //! | `report` | read errors, each told once |
 
@@ -27,6 +28,7 @@ mod known;
 mod report;
 mod seeker;
 mod serving;
+mod snapshots;
 mod streams;
 
 pub use options::MountOptions;

@@ -30,6 +30,8 @@ pub struct MountOptions {
     pub read_only: bool,
     /// Snapshots can be changed as well.
     pub writes_snapshots: bool,
+    /// Show the snapshots of the volume in a directory of the root, read-only.
+    pub snapshots: bool,
     /// How to write.
     pub writing: WriteOptions,
     /// Flags of the mount itself.
@@ -77,6 +79,7 @@ impl MountOptions {
             header_slot: None,
             read_only: false,
             writes_snapshots: false,
+            snapshots: false,
             writing: WriteOptions::default(),
             flags: Flags::default(),
         }
@@ -99,6 +102,8 @@ impl MountOptions {
             ("defaults" | "nodev" | "nosuid" | "exec" | "atime", None) => self.back(name),
             ("ro", None) => self.read_only = true,
             ("rw", None) => (self.read_only, self.writes_snapshots) = (false, true),
+            ("snapshots", None) => self.snapshots = true,
+            ("nosnapshots", None) => self.snapshots = false,
             ("allow_other", None) => self.allow_other = true,
             ("noallow_other", None) => self.allow_other = false,
             ("default_permissions", None) => self.default_permissions = true,
@@ -164,9 +169,10 @@ impl MountOptions {
     }
 }
 
-const SWITCHES: [&str; 11] = [
+const SWITCHES: [&str; 12] = [
     "ro",
     "rw",
+    "snapshots",
     "allow_other",
     "default_permissions",
     "allow_truncated",

@@ -26,7 +26,7 @@ pub(super) struct Question {
 /// What answers a question.
 pub(super) type Answer = dyn Fn(Question, ReplyLseek) + Send;
 
-/// The way to have the kernel write; known when the mount is made.
+/// The way to have the kernel write and forget; known when the mount is made.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Mountpoint(Arc<OnceLock<(PathBuf, Notifier)>>);
 
@@ -53,6 +53,14 @@ impl Mountpoint {
         }
         // where it is not in memory there is nothing to write
         let _ = notifier.inval_inode(INodeNo(inum.0), 0, 0);
+    }
+
+    /// Has the kernel forget what it knows of a node.
+    pub(crate) fn forget(&self, ino: INodeNo) {
+        if let Some((_, notifier)) = self.0.get() {
+            // what it does not know it need not forget
+            let _ = notifier.inval_inode(ino, 0, 0);
+        }
     }
 }
 

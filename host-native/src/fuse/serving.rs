@@ -17,9 +17,11 @@ use super::filesystem::{FOREVER, GENERATION};
 use super::known::Known;
 use super::report::Report;
 use super::seeker::{Mountpoint, Question, Seeker};
+use super::snapshots::Found;
 use super::streams::Streams;
 use crate::blocks::lock;
 use crate::errno::errno;
+use crate::snapshots::Snapshots;
 use crate::tree::Tree;
 
 #[derive(Debug)]
@@ -31,13 +33,21 @@ pub(crate) struct TreeFilesystem {
     pub(super) streams: Streams,
     pub(super) known: Known,
     /// Directories that something in could not be told of: their listings end with an error.
-    broken: Mutex<BTreeSet<Inum>>,
+    broken: Mutex<BTreeSet<INodeNo>>,
+    /// Those that are shown.
+    pub(super) snapshots: Option<Snapshots>,
     /// What the kernel offers, as far as answers depend on it.
     pub(super) offered: InitFlags,
 }
 
 impl TreeFilesystem {
-    pub(crate) fn new(tree: Tree, owner: Owner, report: Report, mountpoint: Mountpoint) -> Self {
+    pub(crate) fn new(
+        tree: Tree,
+        snapshots: Option<Snapshots>,
+        owner: Owner,
+        report: Report,
+        mountpoint: Mountpoint,
+    ) -> Self {
         let report = Arc::new(report);
         let (of_seeker, tells) = (tree.clone(), Arc::clone(&report));
         let seek = move |question, reply| answer_seek(&of_seeker, &tells, question, reply);
@@ -53,6 +63,7 @@ impl TreeFilesystem {
             streams: Streams::new(),
             known: Known::new(),
             broken: Mutex::default(),
+            snapshots,
             offered: InitFlags::empty(),
         }
     }
@@ -82,6 +93,7 @@ impl TreeFilesystem {
         new: New,
         mode: u32,
     ) -> Result<Attributes, Error> {
+        self.check_name(directory, name)?;
         self.tree.change(&Create {
             pfs: self.tree.pfs(),
             directory: Inum(directory.0),
@@ -101,13 +113,15 @@ impl TreeFilesystem {
         victim: Victim,
         reply: ReplyEmpty,
     ) {
-        let removed = self.tree.change(&Unlink {
-            pfs: self.tree.pfs(),
-            directory: Inum(directory.0),
-            name: name.as_bytes().to_vec(),
-            victim,
-            keep: true,
-            now: now(),
+        let removed = self.check_name(directory, name).and_then(|()| {
+            self.tree.change(&Unlink {
+                pfs: self.tree.pfs(),
+                directory: Inum(directory.0),
+                name: name.as_bytes().to_vec(),
+                victim,
+                keep: true,
+                now: now(),
+            })
         });
         let done = removed.map(|inum| self.after_losing_name(inum));
         self.answer_empty(done, reply);
@@ -126,6 +140,14 @@ impl TreeFilesystem {
         if let Err(error) = self.tree.change(&release) {
             // nobody waits for an answer
             self.refusal(&error);
+        }
+    }
+
+    /// Answers with something outside of the mounted tree, of which nothing has to be kept.
+    pub(super) fn answer_outside(&self, found: Result<Found, Errno>, reply: ReplyEntry) {
+        match found {
+            Ok(found) => reply.entry(&found.ttl, &found.attr, found.generation),
+            Err(errno) => reply.error(errno),
         }
     }
 
@@ -153,6 +175,11 @@ impl TreeFilesystem {
 }
 
 impl TreeFilesystem {
+    /// Something in `directory` cannot be told: its listing has to end with an error.
+    pub(super) fn is_short(&self, directory: INodeNo) {
+        lock(&self.broken).insert(directory);
+    }
+
     /// Hands the names of `directory` behind `position` to `add`, until that says stop.
     ///
     /// Fails only where it has nothing to hand out: the kernel throws away what comes with an
@@ -165,13 +192,12 @@ impl TreeFilesystem {
         mut add: impl FnMut(&DirEntry) -> bool,
         with_attributes: bool,
     ) -> Result<(), Errno> {
-        let inum = Inum(directory.0);
         let mut position = Some(position);
         let mut has_added = false;
         while let Some(from) = position {
-            let page = self.tree.run(&ReadDir {
-                pfs: self.tree.pfs(),
-                directory: inum,
+            let page = self.run(directory, |pfs, directory| ReadDir {
+                pfs,
+                directory,
                 position: from,
                 limit: page_len,
                 with_attributes,
@@ -186,7 +212,7 @@ impl TreeFilesystem {
                 Err(error) => return Err(self.refusal(&error)),
             };
             for error in &page.broken {
-                lock(&self.broken).insert(inum);
+                self.is_short(directory);
                 self.refusal(error);
             }
             for entry in &page.entries {
@@ -197,7 +223,7 @@ impl TreeFilesystem {
             }
             position = page.next;
         }
-        if !has_added && lock(&self.broken).contains(&inum) {
+        if !has_added && lock(&self.broken).contains(&directory) {
             return Err(Errno::EIO);
         }
         Ok(())

@@ -18,6 +18,7 @@ use super::options::MountOptions;
 use super::report::Report;
 use super::seeker::Mountpoint;
 use super::serving::TreeFilesystem;
+use super::snapshots;
 use super::unmount::{find_helper, mounted_at, option_value, real_path, unmount};
 use crate::control::{Server, perform};
 use crate::image::Image;
@@ -130,12 +131,14 @@ impl Mounted {
             .fsname
             .clone()
             .unwrap_or_else(|| option_value(real_path(tree.image().path()).as_os_str()));
+        let snapshots = options.snapshots.then(|| snapshots::open(&tree, &tell)).flatten();
         let report = Report::new(Box::new(tell));
         let image = Arc::clone(tree.image());
         let is_writable = tree.is_writable();
         let asked = tree.clone();
         let mountpoint = Mountpoint::default();
-        let filesystem = TreeFilesystem::new(tree, options.owner, report, mountpoint.clone());
+        let filesystem =
+            TreeFilesystem::new(tree, snapshots, options.owner, report, mountpoint.clone());
         let session = open_session(filesystem, &directory, options, &source, is_writable)?;
         mountpoint.set(directory.clone(), session.notifier());
         let server = std::thread::Builder::new()
@@ -148,10 +151,15 @@ impl Mounted {
             let hint = format!("/sys/class/bdi/{}:{}/read_ahead_kb", device.0, device.1);
             let _ = std::fs::write(hint, KERNEL_AHEAD_KIB);
         }
+        let answer = move |request: &_| {
+            let reply = perform(&asked, request);
+            if request.changes_pfs() {
+                mountpoint.forget(snapshots::DIRECTORY);
+            }
+            reply
+        };
         // Where nobody can be asked, the mount works all the same.
-        let requests = is_writable
-            .then(|| Server::start(&directory, move |request| perform(&asked, request)).ok())
-            .flatten();
+        let requests = is_writable.then(|| Server::start(&directory, answer).ok()).flatten();
         Ok(Self { image, directory, server, requests })
     }
 

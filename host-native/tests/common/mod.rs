@@ -72,7 +72,13 @@ impl Mounted {
         Self::with("rw", name, &[device.to_owned()], None)
     }
 
-    fn with(options: &str, name: &str, devices: &[PathBuf], label: Option<&str>) -> Self {
+    /// As [`Mounted::new`], with these options.
+    pub(crate) fn with(
+        options: &str,
+        name: &str,
+        devices: &[PathBuf],
+        label: Option<&str>,
+    ) -> Self {
         let path = fresh(name);
         let mut arguments: Vec<OsString> = devices.iter().map(OsString::from).collect();
         if let (Some(label), Some(last)) = (label, arguments.last_mut()) {

@@ -111,7 +111,8 @@ impl Service {
         self.child.kill().unwrap();
     }
 
-    fn said(&self) -> String {
+    /// What the process said so far.
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
