@@ -37,7 +37,6 @@ pub mod fuse;
 pub mod image;
 pub mod in_use;
 pub mod recognise;
-pub mod repair;
 pub mod source;
 pub mod tree;
 pub mod writing;
