@@ -6,13 +6,13 @@ use super::commit::Flusher;
 use super::{Host, REUSE_DELAY, run};
 use crate::dirty::{Memory, Tree};
 use crate::engine::Want;
-use crate::error::{BlockKind, Error};
+use crate::error::{BlockKind, Damage, DamageKind, Error};
 use crate::flush::FindBase;
 use crate::flush::{HeaderWriter, Writer};
 use crate::freemap::{Class, Freemap};
 use crate::fs::{OpenPfs, Pfs};
 use crate::media::blockref::{Blockref, slots};
-use crate::media::inode::Inode;
+use crate::media::inode::{CONTENT_START, Inode};
 use crate::units::Inum;
 use crate::volume::Volume;
 
@@ -121,6 +121,10 @@ pub(super) async fn open_root<H: super::change::WriteHost>(
 
 /// Marks what was written after the freemap was (media format 9.3): other writers may leave a
 /// freemap that is a little older than the tree.
+///
+/// # Errors
+/// Damage in what is newer than the freemap, or [`Error::ReadOnly`] where the freemap cannot take it
+/// in: something that is in use might be handed out.
 async fn recover<H: Host>(host: &H, volume: &Volume, freemap: &mut Freemap) -> Result<(), Error> {
     let known = volume.header().freemap_tid();
     let mut stack = Vec::from([volume.super_root()]);
@@ -141,14 +145,22 @@ async fn recover<H: Host>(host: &H, volume: &Volume, freemap: &mut Freemap) -> R
             continue;
         };
         let block = host.fetch(&want).await?;
+        // What cannot be understood may refer to anything.
+        let damage = |kind| Damage::new(blockref.place(), kind);
         let table = match blockref.kind() {
-            BlockKind::Inode => match Inode::parse(&block) {
-                Ok(inode) if !inode.has_direct_data() => block.get(0x200..).unwrap_or_default(),
-                _ => continue,
-            },
+            BlockKind::Inode => {
+                let inode = Inode::parse(&block).map_err(|f| damage(DamageKind::Inode(f)))?;
+                if inode.has_direct_data() {
+                    continue;
+                }
+                block.get(CONTENT_START..).unwrap_or_default()
+            }
             _ => &block[..],
         };
-        stack.extend(slots(table).iter().filter_map(|raw| Blockref::parse(raw).ok().flatten()));
+        for raw in slots(table) {
+            let below = Blockref::parse(raw).map_err(|f| damage(DamageKind::Blockref(f)))?;
+            stack.extend(below);
+        }
     }
     Ok(())
 }
