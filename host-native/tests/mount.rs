@@ -290,6 +290,36 @@ fn lists_of_mounts_say_what_is_mounted() {
 }
 
 #[test]
+fn a_mount_that_cannot_be_written_says_why() {
+    if !can_mount() {
+        return;
+    }
+    let image = shipped("links").remove(0);
+    for (option, reason) in [
+        ("header=0", "option header: header copy 0"),
+        ("allow_truncated", "option allow_truncated"),
+    ] {
+        let path = fresh("why");
+        let mount = |options: &str| {
+            told(farrier().args(["mount", "-o", options]).arg(&image).arg(&path).output().unwrap())
+        };
+        let (_, error, code) = mount(option);
+        assert_eq!((code, error.lines().count()), (0, 1), "{error}");
+        assert!(error.contains(reason) && error.contains("mounted read-only"), "{error}");
+        drop(Mounted { path: path.clone() });
+        fs::create_dir_all(&path).unwrap();
+        // who asks for nothing else need not be told
+        assert_eq!(mount(&format!("ro,{option}")).1, "");
+        drop(Mounted { path: path.clone() });
+        fs::create_dir_all(&path).unwrap();
+        let (_, error, code) = mount(&format!("{option},rw"));
+        assert_eq!((code, error.lines().count()), (1, 1), "{error}");
+        assert!(error.contains(reason) && error.contains("leave out rw"), "{error}");
+        assert!(!is_mounted(&path));
+    }
+}
+
+#[test]
 fn what_damage_does_not_touch_reads_as_before() {
     if !can_mount() {
         return;

@@ -74,9 +74,9 @@ Options for -o:
   snapshots              show every snapshot of the volume, read-only, in the directory .snapshots of
                          the root; it is in no list of names. Opening a file then costs a request;
                          nosnapshots undoes it
-  header=N               use header copy N (0 to 3) instead of the newest one
-  allow_truncated        mount a device that is shorter than its volume; what lies behind its end
-                         cannot be read
+  header=N               use header copy N (0 to 3) instead of the newest one; read-only
+  allow_truncated        mount a device that is shorter than its volume, read-only; what lies
+                         behind its end cannot be read
   fsname=NAME            what lists of mounts call the source (default: the first device)
   subtype=NAME           what lists of mounts call the type, behind `fuse.` (default: farrier)
   dev, suid              let device nodes and set-id bits work (off by default)
@@ -125,8 +125,16 @@ impl Mount {
 
 /// The tree to mount: to be changed, if that can be.
 fn open(source: &Source, options: &MountOptions) -> Result<Tree, Failure> {
-    if options.read_only || options.allow_truncated || options.header_slot.is_some() {
+    if options.read_only {
         return open_read_only(source, options);
+    }
+    if let Some(reason) = options.reason_to_read_only() {
+        if options.writes_snapshots {
+            return Err(Failure::new(format!("{reason}; leave out rw, or that")));
+        }
+        let tree = open_read_only(source, options)?;
+        tell(&format!("{reason}; mounted read-only"));
+        return Ok(tree);
     }
     let image_options = options.image_options();
     let opened = Image::open_writable(&source.devices, &image_options, options.writing);

@@ -156,6 +156,23 @@ impl MountOptions {
         }
     }
 
+    /// Why a mount with these options cannot be written, whatever else they say.
+    #[must_use]
+    pub fn reason_to_read_only(&self) -> Option<String> {
+        match self.header_slot {
+            Some(slot) => Some(format!(
+                "option header: header copy {slot} may be older than the newest one, and writing \
+                 to it would lose what came after it"
+            )),
+            None if self.allow_truncated => Some(
+                "option allow_truncated: a part of the volume may be missing, which nothing can be \
+                 written to"
+                    .to_owned(),
+            ),
+            None => None,
+        }
+    }
+
     /// How to open the image for this mount.
     #[must_use]
     pub fn image_options(&self) -> Options {
