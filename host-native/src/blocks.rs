@@ -321,13 +321,7 @@ impl Store {
 
     /// `error` with the name of the device that it is about in place of its number.
     pub(crate) fn explain(&self, error: &Error) -> String {
-        match error {
-            Error::Device(fault) => match self.devices.path(fault.device) {
-                Some(path) => fault.named(path.display()).to_string(),
-                None => fault.to_string(),
-            },
-            other => other.to_string(),
-        }
+        self.devices.explain(error)
     }
 
     /// Puts a block that was just made into the cache.

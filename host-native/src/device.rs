@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farrier_core::error::{DeviceFault, FaultCause};
+use farrier_core::error::{DeviceFault, Error, FaultCause};
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
 use rustix::buffer::spare_capacity;
@@ -100,6 +100,12 @@ impl Devices {
     pub fn path(&self, index: DeviceIndex) -> Option<&Path> {
         let device = self.devices.get(usize::from(index.0))?;
         Some(&device.path)
+    }
+
+    /// `error` with the path of the device that it is about in place of its number.
+    #[must_use]
+    pub fn explain(&self, error: &Error) -> String {
+        explain(error, |index| self.path(index))
     }
 
     /// Takes a shared lock on every device, which lasts as long as `self`: whoever writes to them
@@ -227,6 +233,17 @@ impl Storage for Devices {
 }
 
 /// Opening a pipe would wait for its other end, so its kind is looked at before.
+/// `error` with the name of the device that it is about, as `name` knows it.
+pub(crate) fn explain<'a>(error: &Error, name: impl Fn(DeviceIndex) -> Option<&'a Path>) -> String {
+    match error {
+        Error::Device(fault) => match name(fault.device) {
+            Some(path) => fault.named(path.display()).to_string(),
+            None => fault.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
 fn look_at(path: &Path) -> Result<Metadata, OpenCause> {
     let metadata = std::fs::metadata(path).map_err(OpenCause::Io)?;
     let kind = metadata.file_type();

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::volume::Volume;
 use common::{can_mount, fresh, run};
 
 /// A formatted image in a directory of its own.
@@ -138,6 +139,28 @@ fn a_mounted_volume_is_asked_through_its_directory() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+#[test]
+fn a_mount_that_is_asked_names_the_device_that_fails() {
+    if !can_mount() {
+        return;
+    }
+    let volume = Volume::new("volumes-fault", "64M");
+    let service = volume.mount();
+    for number in 0..200 {
+        let folder = service.path.join(format!("{number}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("file"), [7; 3000]).unwrap();
+    }
+    service.unmount();
+    let service = volume.mount();
+    // the end of the file goes while it is mounted
+    fs::File::options().write(true).open(&volume.image).unwrap().set_len(4 << 20).unwrap();
+    let error = refused(&["bulkfree", text(&service.path)]);
+    let is_named = error.contains(text(&volume.image)) && !error.contains("device 0");
+    assert!(is_named, "{error}");
+    service.kill();
+}
+
 fn while_mounted(device: &str, mount: &Path) {
     let file = mount.join("file");
     fs::write(&file, b"one").unwrap();
@@ -145,6 +168,7 @@ fn while_mounted(device: &str, mount: &Path) {
     fs::write(&file, b"two").unwrap();
     assert!(refused(&["snapshot", device, "x"]).contains("in use"), "the mount holds its lock");
     assert!(refused(&["pfs", "delete", text(mount), "DATA"]).contains("is mounted"));
+    assert!(refused(&["grow", text(mount)]).contains("run `farrier grow` with its device"));
     done(&["set", text(mount), "--compression", "none"]);
     assert!(refused(&["set", text(mount), "nothing", "--check", "sha192"]).contains("nothing"));
     // a hundred blocks of noise come and go

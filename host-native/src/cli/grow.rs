@@ -1,6 +1,7 @@
 //! `farrier grow`.
 
 use clap::Args;
+use farrier::control::Actions as _;
 use farrier_core::drive::ready;
 use farrier_core::error::Error;
 
@@ -20,7 +21,10 @@ impl Grow {
     pub(crate) fn run(&self) -> Outcome {
         let name = self.target.name();
         if self.target.directory().is_some() {
-            return Err(Failure::new(format!("{name}: a mounted volume cannot grow; unmount it")));
+            return Err(Failure::new(format!(
+                "{name}: a mounted volume cannot grow; unmount it, run `farrier grow` with its \
+                 device, and mount it again"
+            )));
         }
         let volume = self.target.open()?;
         let grown = ready(volume.solo().grow()).map_err(|error| {
@@ -31,7 +35,7 @@ impl Grow {
                 Error::InvalidArgument => {
                     format!("{name}: the device is smaller than the volume; give it back its size")
                 }
-                error => format!("{name}: {error}"),
+                error => format!("{name}: {}", volume.explain(&error)),
             })
         })?;
         if grown.from == grown.to {

@@ -13,11 +13,11 @@ use farrier_core::error::Error;
 use farrier_core::fs::pfs::PfsList;
 use farrier_core::fs::{Attributes, LastLink, ListPfs, Pfs, Resolve, SetAttributes};
 use farrier_core::media::check::Checks;
-use farrier_core::units::{Uuid, WallTime};
+use farrier_core::units::{DeviceIndex, Uuid, WallTime};
 use farrier_core::volume::{OpenOptions, Space};
 
 use super::{Reply, Request};
-use crate::device::Devices;
+use crate::device::{Devices, explain as explain_fault};
 use crate::image::choose;
 use crate::tree::Tree;
 
@@ -61,6 +61,9 @@ pub trait Actions {
     /// # Errors
     /// Why they cannot be changed.
     fn set_attributes(&self, change: &SetAttributes) -> Result<(), Error>;
+
+    /// `error` with the path of the device that it is about.
+    fn explain(&self, error: &Error) -> String;
 }
 
 /// Does what is asked.
@@ -93,7 +96,7 @@ pub fn perform(volume: &impl Actions, request: &Request) -> Reply {
         }),
         Request::Set { path, compression, check } => done(set(volume, path, *compression, *check)),
     };
-    outcome.unwrap_or_else(|error| Reply::Failed { text: explain(request, &error) })
+    outcome.unwrap_or_else(|error| Reply::Failed { text: explain(volume, request, &error) })
 }
 
 fn set(
@@ -111,7 +114,7 @@ fn set(
 }
 
 /// What a person is told about a request that failed.
-fn explain(request: &Request, error: &Error) -> String {
+fn explain(volume: &impl Actions, request: &Request, error: &Error) -> String {
     let named = |label: &[u8]| label.escape_ascii().to_string();
     match (request, error) {
         (
@@ -131,12 +134,14 @@ fn explain(request: &Request, error: &Error) -> String {
         (Request::DeletePfs { label } | Request::RenamePfs { label, .. }, Error::Busy) => {
             format!("the PFS {} is mounted; unmount it first", named(label))
         }
-        (Request::Set { path, .. }, error) => format!("{}: {error}", named(path)),
+        (Request::Set { path, .. }, error) => {
+            format!("{}: {}", named(path), volume.explain(error))
+        }
         (Request::Bulkfree, Error::Damaged(damage)) => format!(
             "nothing was freed, for not everything can be read: {damage}; `farrier check` tells \
              what else is damaged"
         ),
-        (_, error) => error.to_string(),
+        (_, error) => volume.explain(error),
     }
 }
 
@@ -196,6 +201,10 @@ impl Actions for Tree {
     fn set_attributes(&self, change: &SetAttributes) -> Result<(), Error> {
         self.change(change).map(|_| ())
     }
+
+    fn explain(&self, error: &Error) -> String {
+        self.image().blocks().explain(error)
+    }
 }
 
 /// A volume that is not mounted, opened for one request.
@@ -218,7 +227,8 @@ impl Offline {
         let opened = Devices::open_writable(devices).map_err(|fault| fault.to_string())?;
         let checks = Checks::with_crc32c(crc32c::crc32c);
         let options = OpenOptions { checks, ..OpenOptions::default() };
-        let told = |error: Error| format!("{path}: {error}");
+        let named = |index: DeviceIndex| devices.get(usize::from(index.0)).map(PathBuf::as_path);
+        let told = |error: Error| format!("{path}: {}", explain_fault(&error, named));
         let solo = ready(Solo::open_for_writing(opened, options, CACHE_BYTES)).map_err(told)?;
         let super_root = solo.volume().super_root();
         let list: PfsList = ready(solo.run(&ListPfs { super_root })).map_err(told)?;
@@ -280,5 +290,9 @@ impl Actions for Offline {
 
     fn set_attributes(&self, change: &SetAttributes) -> Result<(), Error> {
         ready(self.solo.change(change)).map(|_| ())
+    }
+
+    fn explain(&self, error: &Error) -> String {
+        self.solo.storage().explain(error)
     }
 }
