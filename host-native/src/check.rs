@@ -46,6 +46,18 @@ pub fn check<L: Listener>(
     with_data: bool,
     listener: &mut L,
 ) -> Result<Summary, L::Failure> {
+    examine(image, with_data, listener).map(|machine| machine.summary())
+}
+
+/// As [`check`], and gives the machine, which knows more than it found.
+///
+/// # Errors
+/// What the listener failed with.
+pub fn examine<L: Listener>(
+    image: &Image,
+    with_data: bool,
+    listener: &mut L,
+) -> Result<Check, L::Failure> {
     let options = CheckOptions { data: with_data, batch: BATCH, ..CheckOptions::default() };
     let mut machine = Check::new(image.volume(), options);
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
@@ -66,7 +78,7 @@ pub fn check<L: Listener>(
             }
             listener.went_on(machine.progress());
             match step {
-                Step::Done => return Ok(machine.summary()),
+                Step::Done => return Ok(machine),
                 Step::Read(wants) => machine.resume(fetch(image.blocks(), &wants, &jobs, &done)),
             }
         }

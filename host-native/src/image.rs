@@ -158,6 +158,19 @@ impl Image {
         Ok(Arc::new(Self { blocks, path, writes_snapshots }))
     }
 
+    /// As [`Image::open`], with the devices ours alone: to look at what is to be repaired. A device
+    /// that is shorter than its volume is accepted.
+    ///
+    /// # Errors
+    /// As [`Image::open`]; or somebody uses them.
+    pub fn open_alone(devices: &[PathBuf]) -> Result<Arc<Self>, OpenError> {
+        let opened = Devices::open_writable(devices).map_err(OpenError::Device)?;
+        let options = Options { allow_truncated: true, ..Options::default() };
+        let blocks = Self::assemble(devices, opened, &options)?;
+        let path = devices.first().cloned().unwrap_or_default();
+        Ok(Arc::new(Self { blocks, path, writes_snapshots: false }))
+    }
+
     fn assemble(
         devices: &[PathBuf],
         opened: Devices,

@@ -16,6 +16,7 @@
 //! | [`copy_in`] | copying into a volume |
 //! | [`control`] | what can be asked of a volume, mounted or not |
 //! | [`check`] | running the checker with several threads |
+//! | [`repair`] | planning repairs, and making them |
 //! | [`recognise`] | what lies on a device already, HAMMER2 or not |
 //! | [`in_use`] | who uses a device: mounts, loop devices |
 //! | [`errno`] | errors as the kernel wants them |
@@ -37,6 +38,7 @@ pub mod fuse;
 pub mod image;
 pub mod in_use;
 pub mod recognise;
+pub mod repair;
 pub mod source;
 pub mod tree;
 pub mod writing;

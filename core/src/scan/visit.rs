@@ -112,8 +112,12 @@ impl Check {
             ObjectKind::Directory => Holder::Directory,
             _ => Holder::File,
         };
-        let owner = Owner { holder, inum: inode.inum(), size: inode.size() };
-        let parent = if task.role == Role::PfsRoot { Inum::ROOT } else { inode.parent() };
+        // a root that says another number is told of, and is the root none the less
+        let (inum, parent) = match task.role {
+            Role::PfsRoot => (Inum::ROOT, Inum::ROOT),
+            _ => (inode.inum(), inode.parent()),
+        };
+        let owner = Owner { holder, inum, size: inode.size() };
         self.names.inode(owner.inum.0, inode.kind(), inode.nlinks(), parent);
         let has_table = match inode.kind() {
             ObjectKind::Directory => true,

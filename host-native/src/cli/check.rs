@@ -120,7 +120,10 @@ impl Listener for Telling {
             return Ok(());
         }
         let label = label_of(check, finding);
-        let path = if is_information { None } else { self.paths.of(&self.image, &label, finding) };
+        let path = match is_information {
+            true => None,
+            false => self.paths.of(&self.image, label.as_deref(), finding.inum),
+        };
         let text = text_of(&self.image, finding);
         if self.is_json {
             let report = FindingReport {
@@ -165,7 +168,7 @@ fn label_of(check: &Check, finding: &Finding) -> Option<Vec<u8>> {
 }
 
 /// The finding, with the names of devices in place of their numbers.
-fn text_of(image: &Image, finding: &Finding) -> String {
+pub(super) fn text_of(image: &Image, finding: &Finding) -> String {
     let name = |device| {
         let path = image.blocks().devices().path(device);
         path.map(|path| path.display().to_string()).unwrap_or_default()
@@ -191,22 +194,22 @@ fn text_of(image: &Image, finding: &Finding) -> String {
 
 /// Paths of the files that findings are about, as far as they can be told.
 #[derive(Default)]
-struct Paths {
+pub(super) struct Paths {
     looked_up: usize,
     tree: Option<(Vec<u8>, Tree)>,
     last: Option<(Vec<u8>, Inum, Option<Vec<u8>>)>,
 }
 
 impl Paths {
-    fn of(
+    pub(super) fn of(
         &mut self,
         image: &Arc<Image>,
-        label: &Option<Vec<u8>>,
-        finding: &Finding,
+        label: Option<&[u8]>,
+        inum: Option<Inum>,
     ) -> Option<Vec<u8>> {
-        let (label, inum) = (label.as_ref()?, finding.inum?);
+        let (label, inum) = (label?, inum?);
         if let Some((last_label, last, path)) = &self.last
-            && (last_label, *last) == (label, inum)
+            && (&last_label[..], *last) == (label, inum)
         {
             return path.clone();
         }
@@ -215,10 +218,10 @@ impl Paths {
         }
         self.looked_up += 1;
         if self.tree.as_ref().is_none_or(|(open, _)| open != label) {
-            self.tree = Some((label.clone(), image.tree(Some(label)).ok()?));
+            self.tree = Some((label.to_vec(), image.tree(Some(label)).ok()?));
         }
         let path = self.tree.as_ref().and_then(|(_, tree)| tree.path_of(inum));
-        self.last = Some((label.clone(), inum, path.clone()));
+        self.last = Some((label.to_vec(), inum, path.clone()));
         path
     }
 }

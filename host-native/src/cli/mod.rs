@@ -17,6 +17,7 @@ mod mount;
 mod names;
 mod pfs;
 mod progress;
+mod repair;
 mod set;
 mod show;
 mod snapshot;
@@ -54,6 +55,7 @@ enum Command {
     CopyOut(copy_out::CopyOut),
     CopyIn(copy_in::CopyIn),
     Check(check::CheckCommand),
+    Repair(repair::RepairCommand),
     Show(show::Show),
     Freemap(freemap::Freemap),
     Mount(mount::Mount),
@@ -84,6 +86,7 @@ pub(crate) fn main() -> ExitCode {
         Command::CopyOut(command) => command.run(),
         Command::CopyIn(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Repair(command) => command.run(),
         Command::Show(command) => command.run(),
         Command::Freemap(command) => command.run(),
         Command::Mount(command) => command.run(),
@@ -102,12 +105,13 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Help and version are no failure. Wrong arguments of `check` have the exit code that fsck gives
-/// them, for 2 means something else there.
+/// Help and version are no failure. Wrong arguments of `check` and `repair` have the exit code that
+/// fsck gives them, for 2 means something else there.
 fn end_usage(error: &clap::Error) -> ExitCode {
     // where nobody reads it, nothing can be told
     let _ = error.print();
-    let is_check = std::env::args_os().nth(1).is_some_and(|name| name == "check");
+    let command = std::env::args_os().nth(1).unwrap_or_default();
+    let is_check = command == "check" || command == "repair";
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if is_check => ExitCode::from(16),
