@@ -325,6 +325,15 @@ pub enum BlockrefFault {
     UnknownCheck(u8),
     /// No such compression, or none that a block may have.
     UnknownCompression(u8),
+    /// No set of copies: on a volume of copies, every block is on one of four at least.
+    Copies(u8),
+    /// No address that the block may have on this copy.
+    CopyOffset {
+        /// Which copy.
+        copy: u8,
+        /// The address.
+        offset: MediaOffset,
+    },
 }
 
 impl fmt::Display for BlockrefFault {
@@ -336,6 +345,10 @@ impl fmt::Display for BlockrefFault {
             Self::Span { key, key_bits } => write!(f, "illegal key range {key:#x}/{key_bits}"),
             Self::UnknownCheck(code) => write!(f, "unknown check method {code}"),
             Self::UnknownCompression(code) => write!(f, "unknown compression {code}"),
+            Self::Copies(mask) => write!(f, "illegal set of copies {mask:#x}"),
+            Self::CopyOffset { copy, offset } => {
+                write!(f, "illegal block offset {offset} on copy {copy}")
+            }
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | 0 | [`units`], [`error`] | quantities, and what can go wrong |
 //! | 1 | [`media`] | bytes and their meaning |
 //! | 1 | [`storage`] | the door to devices |
+//! | 2 | [`copies`] | copies of a volume: which are believed, and how they came there |
 //! | 2 | [`dirty`] | what was changed and is not on media yet |
 //! | 2 | [`text`] | how people write what the media says |
 //! | 3 | [`engine`] | what makes an operation restartable |
@@ -39,6 +40,7 @@
 
 extern crate alloc;
 
+pub mod copies;
 pub mod dirty;
 pub mod drive;
 pub mod engine;

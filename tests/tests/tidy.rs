@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("error", 0),
     ("media", 1),
     ("storage", 1),
+    ("copies", 2),
     ("dirty", 2),
     ("text", 2),
     ("engine", 3),

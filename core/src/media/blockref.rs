@@ -5,6 +5,7 @@ use core::fmt;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, IntoBytes};
 
+pub use super::addresses::Addresses;
 use super::check::{CheckCode, CheckMethod};
 use super::compress::Compression;
 use super::raw::RawBlockref;
@@ -13,7 +14,7 @@ use crate::error::{BlockKind, BlockrefFault, Place};
 use crate::units::{MediaOffset, Radix, Tid};
 
 /// Low bits of `data_off`, which hold the radix.
-const RADIX_MASK: u64 = 0x3f;
+pub(super) const RADIX_MASK: u64 = 0x3f;
 /// A blockref to the root inode of a PFS.
 pub const FLAG_PFS_ROOT: u8 = 0x01;
 
@@ -53,16 +54,10 @@ impl Blockref {
     /// # Errors
     /// The first thing that no blockref of its kind may say.
     pub fn parse(raw: &RawBlockref) -> Result<Option<Self>, BlockrefFault> {
-        let kind = match raw.kind {
-            0 => return Ok(None),
-            1 => BlockKind::Inode,
-            2 => BlockKind::Indirect,
-            3 => BlockKind::Data,
-            4 => BlockKind::Dirent,
-            5 => BlockKind::FreemapNode,
-            6 => BlockKind::FreemapLeaf,
-            other => return Err(BlockrefFault::UnknownKind(other)),
-        };
+        if raw.kind == 0 {
+            return Ok(None);
+        }
+        let kind = parse_kind(raw.kind)?;
         let location = parse_location(raw.data_off.get(), kind)?;
         check_span(raw, kind)?;
         // Without a block there is nothing to check or expand, and both nibbles are noise.
@@ -220,7 +215,24 @@ pub fn is_zeroed(slot: &RawBlockref) -> bool {
     slot.as_bytes().iter().all(|byte| *byte == 0)
 }
 
-fn parse_location(data_off: u64, kind: BlockKind) -> Result<Option<Location>, BlockrefFault> {
+/// The kind of block with media code `code`; 0 is that of an empty slot, which has none.
+pub(super) const fn parse_kind(code: u8) -> Result<BlockKind, BlockrefFault> {
+    Ok(match code {
+        1 => BlockKind::Inode,
+        2 => BlockKind::Indirect,
+        3 => BlockKind::Data,
+        4 => BlockKind::Dirent,
+        5 => BlockKind::FreemapNode,
+        6 => BlockKind::FreemapLeaf,
+        other => return Err(BlockrefFault::UnknownKind(other)),
+    })
+}
+
+/// Where a block of `kind` lies by `data_off`; only a directory entry may have none.
+pub(super) fn parse_location(
+    data_off: u64,
+    kind: BlockKind,
+) -> Result<Option<Location>, BlockrefFault> {
     // the mask leaves six bits
     let bits = (data_off & RADIX_MASK) as u8;
     let offset = data_off & !RADIX_MASK;

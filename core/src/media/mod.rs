@@ -8,11 +8,14 @@
 //!
 //! This room knows no device, no cache and no policy. Every function returns for every input.
 
+pub mod addresses;
 pub mod blockref;
 pub mod check;
 pub mod compress;
+pub mod copy_group;
 pub mod dirent;
 pub mod dirhash;
+pub mod distrust;
 pub mod freemap;
 pub mod header;
 pub mod inode;

@@ -219,3 +219,108 @@ const _: () = {
     assert!(offset_of!(RawSegment, avail) == 0x1c);
     assert!(offset_of!(RawSegment, bitmap) == 0x40);
 };
+
+/// The record of a group of copies, 4 KiB at 0x1000 of the volume header (copies, layout).
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, PartialEq, Eq)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
+#[allow(missing_debug_implementations, reason = "nobody prints that many bytes")]
+pub struct RawCopyGroup {
+    pub magic: U64,
+    pub format: U32,
+    pub self_slot: u8,
+    pub configured: u8,
+    pub min_copies: u8,
+    pub runtime: u8,
+    pub holder: u8,
+    pub on_missing: u8,
+    pub witness: u8,
+    pub reserved_13: [u8; 5],
+    pub compat: U64,
+    pub ro_compat: U64,
+    pub incompat: U64,
+    pub group: [u8; 16],
+    pub device: [u8; 16],
+    pub flush_seq: U64,
+    pub reserved_58: [u8; 40],
+    /// The current epoch and the 15 before it, newest first.
+    pub epochs: [RawEpoch; 16],
+    pub reserved_580: [u8; 128],
+    pub slots: [RawCopySlot; 4],
+    pub reserved_f00: [u8; 252],
+    /// CRC-32C of all before it.
+    pub crc: U32,
+}
+
+const _: () = {
+    assert!(size_of::<RawCopyGroup>() == 4096);
+    assert!(offset_of!(RawCopyGroup, self_slot) == 0x00c);
+    assert!(offset_of!(RawCopyGroup, compat) == 0x018);
+    assert!(offset_of!(RawCopyGroup, group) == 0x030);
+    assert!(offset_of!(RawCopyGroup, flush_seq) == 0x050);
+    assert!(offset_of!(RawCopyGroup, epochs) == 0x080);
+    assert!(offset_of!(RawCopyGroup, slots) == 0x600);
+    assert!(offset_of!(RawCopyGroup, crc) == 0xffc);
+};
+
+/// An epoch of a group of copies, 80 bytes (copies, layout).
+#[derive(
+    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Debug,
+)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
+pub struct RawEpoch {
+    pub id: [u8; 16],
+    pub parent: [u8; 16],
+    pub host: [u8; 16],
+    pub seq: U64,
+    pub start_tid: U64,
+    pub time: U64,
+    pub members: u8,
+    pub cause: u8,
+    pub reserved_4a: [u8; 6],
+}
+
+const _: () = {
+    assert!(size_of::<RawEpoch>() == 80);
+    assert!(offset_of!(RawEpoch, seq) == 0x30);
+    assert!(offset_of!(RawEpoch, members) == 0x48);
+};
+
+/// One slot of a group of copies, 576 bytes (copies, layout).
+#[derive(
+    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Debug,
+)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
+pub struct RawCopySlot {
+    pub device: [u8; 16],
+    pub state: u8,
+    pub distrusted: u8,
+    pub hint_len: u8,
+    pub reserved_13: [u8; 5],
+    pub attach_gen: U64,
+    pub barrier_tid: U64,
+    pub left: [u8; 16],
+    pub root_tid: U64,
+    pub root_check: [u8; 40],
+    /// Read, write, flush, check, healed, relocated.
+    pub counters: [U64; 6],
+    pub resync_since: U64,
+    pub resync_done: U64,
+    /// Pairs of low and high.
+    pub distrust: [[U64; 2]; 8],
+    pub hint: [u8; 64],
+    pub reserved_168: [u8; 216],
+}
+
+const _: () = {
+    assert!(size_of::<RawCopySlot>() == 576);
+    assert!(offset_of!(RawCopySlot, attach_gen) == 0x18);
+    assert!(offset_of!(RawCopySlot, left) == 0x28);
+    assert!(offset_of!(RawCopySlot, root_tid) == 0x38);
+    assert!(offset_of!(RawCopySlot, counters) == 0x68);
+    assert!(offset_of!(RawCopySlot, resync_since) == 0x98);
+    assert!(offset_of!(RawCopySlot, distrust) == 0xa8);
+    assert!(offset_of!(RawCopySlot, hint) == 0x128);
+};

@@ -304,6 +304,7 @@ const fn damage_code(error: &Error) -> &'static str {
             BlockrefFault::UnknownKind(_) => "bad-type",
             BlockrefFault::Radix(_) => "bad-radix",
             BlockrefFault::Offset(_) => "bad-offset",
+            BlockrefFault::Copies(_) | BlockrefFault::CopyOffset { .. } => "bad-copies",
             BlockrefFault::Span { .. } => "bad-key",
             BlockrefFault::UnknownCheck(_) => "bad-check",
             BlockrefFault::UnknownCompression(_) => "bad-compression",

@@ -1,0 +1,322 @@
+//! Where a block lies on each of its copies (copies, addresses).
+//!
+//! On a volume without copies the bytes that are read here mean nothing, so nobody asks for
+//! [`Addresses`] unless the volume's header says that it is one of copies.
+
+use super::blockref::{RADIX_MASK, parse_kind, parse_location};
+use super::check::CheckMethod;
+use super::copy_group::COPIES_MAX;
+use super::raw::RawBlockref;
+use crate::error::BlockrefFault;
+use crate::units::MediaOffset;
+
+/// Where the addresses on copies 1, 2 and 3 begin in the check field.
+const ALTERNATES: usize = 40;
+/// All copies.
+const ALL: u8 = (1 << COPIES_MAX) - 1;
+
+/// The copies that hold a block, and where it lies on each of them. One copy at least holds it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Addresses {
+    mask: u8,
+    offsets: [u64; COPIES_MAX],
+}
+
+impl Addresses {
+    /// Reads the addresses of a blockref that has a block.
+    ///
+    /// A blockref without a block (a directory entry with a short name keeps the name where the
+    /// addresses of others are) has none: ask [`Blockref::location`](super::blockref::Blockref)
+    /// first.
+    ///
+    /// # Errors
+    /// No copy holds it, or a copy that cannot be; an address that no block of its kind and size
+    /// may have; an address on a copy that does not hold it; two addresses on the same copy; a
+    /// check method that leaves no room for addresses.
+    pub fn of(raw: &RawBlockref) -> Result<Self, BlockrefFault> {
+        let kind = parse_kind(raw.kind)?;
+        let code = raw.methods >> 4;
+        let method = CheckMethod::from_code(code).ok_or(BlockrefFault::UnknownCheck(code))?;
+        if code_len(method) > ALTERNATES {
+            return Err(BlockrefFault::UnknownCheck(code));
+        }
+        let mask = raw.copy_id;
+        if mask == 0 || mask & !ALL != 0 {
+            return Err(BlockrefFault::Copies(mask));
+        }
+        let data_off = raw.data_off.get();
+        let lowest = mask.trailing_zeros() as usize;
+        let radix = data_off & RADIX_MASK;
+        let mut offsets = alternates(raw);
+        if lowest == 0 {
+            offsets[0] = data_off & !RADIX_MASK;
+        }
+        for (copy, &offset) in (0_u8..).zip(&offsets) {
+            let fault = BlockrefFault::CopyOffset { copy, offset: MediaOffset(offset) };
+            if mask & 1 << copy == 0 {
+                if offset != 0 {
+                    return Err(fault);
+                }
+                continue;
+            }
+            let agrees = usize::from(copy) != lowest || offset == data_off & !RADIX_MASK;
+            if !agrees || offset & RADIX_MASK != 0 {
+                return Err(fault);
+            }
+            let location = parse_location(offset | radix, kind).map_err(|found| match found {
+                BlockrefFault::Offset(_) => fault,
+                other => other,
+            })?;
+            if location.is_none() {
+                return Err(fault);
+            }
+        }
+        Ok(Self { mask, offsets })
+    }
+
+    /// One address, on copy 0.
+    #[must_use]
+    pub const fn single(offset: MediaOffset) -> Self {
+        Self { mask: 1, offsets: [offset.0, 0, 0, 0] }
+    }
+
+    /// The addresses in `places`, if there is one at least and each is on another of the four
+    /// copies. Whether a block may lie there is not looked at.
+    #[must_use]
+    pub fn from_places(places: impl IntoIterator<Item = (u8, MediaOffset)>) -> Option<Self> {
+        let mut addresses = Self { mask: 0, offsets: [0; COPIES_MAX] };
+        for (copy, offset) in places {
+            if addresses.get(copy).is_some() {
+                return None;
+            }
+            addresses = addresses.with(copy, offset)?;
+        }
+        (addresses.mask != 0).then_some(addresses)
+    }
+
+    /// Writes them into a blockref: the set of copies, the address on the lowest of them beside the
+    /// radix that stands there, and the other addresses with zeros where there are none.
+    pub fn put(&self, raw: &mut RawBlockref) {
+        raw.copy_id = self.mask;
+        let radix = raw.data_off.get() & RADIX_MASK;
+        raw.data_off.set(self.lowest().1.0 & !RADIX_MASK | radix);
+        for (field, offset) in raw.check[ALTERNATES..].chunks_exact_mut(8).zip(&self.offsets[1..]) {
+            field.copy_from_slice(&offset.to_le_bytes());
+        }
+    }
+
+    /// The copies that hold the block, a bit for each.
+    #[must_use]
+    pub const fn mask(&self) -> u8 {
+        self.mask
+    }
+
+    /// Where the block lies on `copy`, if it is there.
+    #[must_use]
+    pub fn get(&self, copy: u8) -> Option<MediaOffset> {
+        let offset = *self.offsets.get(usize::from(copy))?;
+        (self.mask & 1 << copy != 0).then_some(MediaOffset(offset))
+    }
+
+    /// The lowest copy that holds it, and where.
+    #[must_use]
+    pub fn lowest(&self) -> (u8, MediaOffset) {
+        self.iter().next().unwrap_or((0, MediaOffset(0)))
+    }
+
+    /// Every copy that holds it, and where, in order of copies.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, MediaOffset)> + use<> {
+        let Self { mask, offsets } = *self;
+        let offsets = (0_u8..).zip(offsets);
+        offsets
+            .filter(move |(copy, _)| mask & 1 << copy != 0)
+            .map(|(copy, offset)| (copy, MediaOffset(offset)))
+    }
+
+    /// With an address on `copy`, instead of the one that it may have had there; `None` if there
+    /// can be no such copy.
+    #[must_use]
+    pub fn with(mut self, copy: u8, offset: MediaOffset) -> Option<Self> {
+        *self.offsets.get_mut(usize::from(copy))? = offset.0;
+        self.mask |= 1 << copy;
+        Some(self)
+    }
+
+    /// Without the copies of `mask`; `None` if no other holds the block.
+    #[must_use]
+    pub fn without(mut self, mask: u8) -> Option<Self> {
+        self.mask &= !mask;
+        for (copy, offset) in self.offsets.iter_mut().enumerate() {
+            if self.mask & 1 << copy == 0 {
+                *offset = 0;
+            }
+        }
+        (self.mask != 0).then_some(self)
+    }
+}
+
+/// The addresses in the check field, with 0 for copy 0, which has none there.
+fn alternates(raw: &RawBlockref) -> [u64; COPIES_MAX] {
+    let mut offsets = [0; COPIES_MAX];
+    for (offset, field) in offsets[1..].iter_mut().zip(raw.check[ALTERNATES..].chunks_exact(8)) {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(field);
+        *offset = u64::from_le_bytes(bytes);
+    }
+    offsets
+}
+
+/// Bytes of the check field that a method takes, hints of the freemap included.
+const fn code_len(method: CheckMethod) -> usize {
+    match method {
+        CheckMethod::None | CheckMethod::Disabled => 0,
+        CheckMethod::Iscsi32 => 4,
+        CheckMethod::Xxhash64 => 8,
+        CheckMethod::Freemap => 16,
+        CheckMethod::Sha192 => 24,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use zerocopy::{FromBytes, FromZeros};
+
+    const AT: u64 = 0x840_0000;
+
+    fn raw() -> RawBlockref {
+        let mut raw = RawBlockref::new_zeroed();
+        raw.kind = 3;
+        raw.methods = 0x40;
+        raw.key_bits = 16;
+        raw.data_off.set(AT | 14);
+        raw.check[..24].fill(0xaa);
+        raw
+    }
+
+    fn places(mask: u8) -> Addresses {
+        let places = (0..4).filter(|copy| mask & 1 << copy != 0);
+        let at = |copy| (copy, MediaOffset(AT + u64::from(copy) * 0x4000));
+        Addresses::from_places(places.map(at)).unwrap()
+    }
+
+    #[test]
+    fn every_set_of_copies_goes_there_and_back() {
+        for mask in 1..=15 {
+            let mut entry = raw();
+            entry.check[40..].fill(0xee);
+            places(mask).put(&mut entry);
+            assert_eq!(entry.copy_id, mask);
+            assert_eq!(entry.data_off.get() & RADIX_MASK, 14);
+            assert_eq!(Addresses::of(&entry), Ok(places(mask)));
+            assert!(entry.check[..24].iter().all(|byte| *byte == 0xaa), "the code stays");
+            let lowest = mask.trailing_zeros();
+            assert_eq!(entry.data_off.get() & !RADIX_MASK, AT + u64::from(lowest) * 0x4000);
+            assert_eq!(places(mask).iter().count(), mask.count_ones() as usize);
+        }
+    }
+
+    #[test]
+    fn a_single_address_leaves_the_check_field_zeroed_behind() {
+        let mut entry = raw();
+        Addresses::single(MediaOffset(AT)).put(&mut entry);
+        assert_eq!((entry.copy_id, entry.data_off.get()), (1, AT | 14));
+        assert!(entry.check[24..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn copies_come_and_go() {
+        let all = places(15);
+        assert_eq!(all.without(0b0101), Some(places(0b1010)));
+        assert_eq!(all.without(15), None);
+        assert_eq!(places(2).with(0, MediaOffset(AT)), Some(places(3)));
+        assert_eq!(places(2).with(4, MediaOffset(AT)), None);
+        assert_eq!(places(2).get(0), None);
+        assert_eq!(places(2).lowest(), (1, MediaOffset(AT + 0x4000)));
+        let twice = [(1, MediaOffset(AT)), (1, MediaOffset(AT))];
+        assert_eq!(Addresses::from_places(twice), None);
+        assert_eq!(Addresses::from_places([]), None);
+    }
+
+    fn fault(mask: u8, change: impl FnOnce(&mut RawBlockref)) -> BlockrefFault {
+        let mut entry = raw();
+        places(mask).put(&mut entry);
+        change(&mut entry);
+        Addresses::of(&entry).unwrap_err()
+    }
+
+    #[test]
+    fn every_refusal() {
+        let at = |copy, offset| BlockrefFault::CopyOffset { copy, offset: MediaOffset(offset) };
+        let second = |entry: &mut RawBlockref, offset: u64| {
+            entry.check[40..48].copy_from_slice(&offset.to_le_bytes());
+        };
+        for mask in [0, 16, 0xff] {
+            assert_eq!(fault(3, |entry| entry.copy_id = mask), BlockrefFault::Copies(mask));
+        }
+        assert_eq!(fault(3, |entry| second(entry, 0)), at(1, 0));
+        assert_eq!(fault(3, |entry| second(entry, AT | 14)), at(1, AT | 14), "a radix in it");
+        assert_eq!(fault(3, |entry| second(entry, AT + 0xd000)), at(1, AT + 0xd000), "crosses");
+        assert_eq!(fault(3, |entry| second(entry, 1 << 30)), at(1, 1 << 30), "reserved");
+        assert_eq!(fault(3, |entry| second(entry, u64::MAX - 63)), at(1, u64::MAX - 63));
+        assert_eq!(fault(2, |entry| second(entry, AT)), at(1, AT), "two on the lowest");
+        assert_eq!(fault(1, |entry| second(entry, AT)), at(1, AT), "on none of its copies");
+        assert_eq!(fault(3, |entry| entry.data_off.set(14)), at(0, 0));
+        assert_eq!(fault(3, |entry| entry.data_off.set(AT | 9)), BlockrefFault::Radix(9));
+        assert_eq!(fault(3, |entry| entry.methods = 0x60), BlockrefFault::UnknownCheck(6));
+        assert_eq!(fault(3, |entry| entry.kind = 0), BlockrefFault::UnknownKind(0));
+        let nowhere = fault(1, |entry| {
+            entry.kind = 4;
+            entry.data_off.set(0);
+        });
+        assert_eq!(nowhere, at(0, 0), "a short name has no addresses");
+    }
+
+    #[test]
+    fn the_freemap_lies_in_the_reserved_zones_of_its_copy() {
+        let mut entry = raw();
+        (entry.kind, entry.methods) = (6, 0x50);
+        entry.data_off.set(15);
+        Addresses::single(MediaOffset(0x1_0000)).put(&mut entry);
+        assert!(Addresses::of(&entry).is_ok());
+        Addresses::single(MediaOffset(AT)).put(&mut entry);
+        assert!(Addresses::of(&entry).is_err());
+    }
+
+    #[test]
+    fn every_method_leaves_room() {
+        for code in 0..=15 {
+            if let Some(method) = CheckMethod::from_code(code) {
+                assert!(code_len(method) <= ALTERNATES, "{method:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_get_an_answer_that_comes_back() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut byte = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        };
+        for _ in 0..20_000 {
+            let bytes: Vec<u8> = (0..128).map(|_| byte()).collect();
+            let mut any = RawBlockref::read_from_bytes(&bytes).unwrap();
+            let _ = Addresses::of(&any);
+            let mut near = raw();
+            places(byte() & 15 | 1).put(&mut near);
+            for _ in 0..2 {
+                let bytes = zerocopy::IntoBytes::as_mut_bytes(&mut near);
+                bytes[usize::from(byte()) % 128] = byte();
+            }
+            if let Ok(addresses) = Addresses::of(&near) {
+                any = near;
+                addresses.put(&mut any);
+                assert_eq!(any, near);
+            }
+        }
+    }
+}
