@@ -110,6 +110,42 @@ impl Story {
         Ok(tried)
     }
 
+    /// One state that a crash may leave: any moment, and any of what waits for a barrier then. With
+    /// `tears`, a write may be there in part; without, a header is there as a whole or not at all.
+    pub fn any_state(&self, random: &mut Random, tears: bool) -> RamDisk {
+        let disk = self.before.fork();
+        let mut waiting: Vec<&Event> = Vec::new();
+        let end = random.below(self.events.len() as u64 + 1);
+        let mut end = usize::try_from(end).unwrap_or(usize::MAX);
+        while !tears && self.events.get(end).is_some_and(is_header) {
+            end += 1;
+        }
+        for event in &self.events[..end] {
+            match event {
+                Event::Write { .. } => waiting.push(event),
+                Event::Barrier(now) => waiting
+                    .extract_if(.., |event| device_of(event) == *now)
+                    .for_each(|event| put(&disk, event, 0, usize::MAX)),
+            }
+        }
+        let (all, header) = (random.once_in(2), random.once_in(2));
+        for event in waiting {
+            let Event::Write { bytes, .. } = event else { continue };
+            let sectors = (bytes.len() / SECTOR) as u64;
+            match random.below(8) {
+                _ if is_header(event) && !tears && !header => {}
+                _ if is_header(event) && !tears => put(&disk, event, 0, usize::MAX),
+                0..4 if !all => {}
+                4 if tears => {
+                    let to = SECTOR * usize::try_from(random.below(sectors + 1)).unwrap_or(0);
+                    put(&disk, event, 0, to);
+                }
+                _ => put(&disk, event, 0, usize::MAX),
+            }
+        }
+        disk
+    }
+
     /// Crashes with everything on the medium but `writes`, of which any may be; the first `start`
     /// events have happened.
     fn epoch(

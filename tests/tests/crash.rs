@@ -2,6 +2,10 @@
 //!
 //! `FARRIER_CRASH_SEED` is the first seed of the random workloads, `FARRIER_CRASH_RUNS` how many.
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use farrier_core::error::Error;
@@ -12,6 +16,7 @@ use farrier_core::storage::Storage;
 use farrier_tests::against::compare_media;
 use farrier_tests::crash::{Effort, Story, Tried};
 use farrier_tests::crowded::crowd;
+use farrier_tests::images::scratch;
 use farrier_tests::model::{Copying, Creation, Inode, Model, Renaming, Set};
 use farrier_tests::ops::{Op, Random, Swarm};
 use farrier_tests::ram::{Event, RamDisk};
@@ -241,6 +246,47 @@ fn crashes_of_random_workloads() {
                  cargo test -p farrier-tests --test crash crashes_of_random"
             ),
         }
+    }
+}
+
+/// The checker that shares no code with us, where this machine has it, over states that a crash may
+/// leave: about each, that it is consistent.
+#[test]
+#[ignore = "takes a minute or two, and the independent checker"]
+fn crash_states_and_the_independent_checker() {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/tools/check-image.py");
+    assert!(tool.exists(), "{} is what this test is about", tool.display());
+    let folder = scratch("crash-states");
+    let mut random = Random::new(setting("FARRIER_CRASH_SEED", 1));
+    // other tools do not know of the shadow that stands for a torn header where there is one only
+    for (len, tears) in [(64 << 20, false), (3 << 30, true)] {
+        let mut session = Session::new(len, 1 << 20);
+        let mut ops = workload(session.next_inum()).into_iter();
+        let story = Story::record(&mut session, |_| ops.next()).unwrap();
+        let (mut clean, mut wrong) = (0, Vec::new());
+        for number in 0..setting("FARRIER_CRASH_RUNS", 100) {
+            let path = folder.join(format!("{}-{number}.img", len >> 20));
+            let state = story.any_state(&mut random, tears);
+            let file = File::create(&path).unwrap();
+            file.set_len(len).unwrap();
+            for (offset, page) in state.pages() {
+                file.write_all_at(&page, offset).unwrap();
+            }
+            let output = Command::new("python3")
+                .arg(&tool)
+                .args(["--no-tree", "-q", "--allow-bad-headers"])
+                .arg(&path)
+                .output()
+                .unwrap();
+            if output.status.success() {
+                clean += 1;
+                fs::remove_file(&path).unwrap();
+            } else {
+                wrong.push(format!("{number}: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+        println!("{} MiB: {clean} states are consistent, {} are not", len >> 20, wrong.len());
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
 
