@@ -63,6 +63,15 @@ pub enum Request {
 }
 
 impl Request {
+    /// The label that no PFS has any more if it is done.
+    #[must_use]
+    pub fn label_lost(&self) -> Option<&[u8]> {
+        match self {
+            Self::DeletePfs { label } | Self::RenamePfs { label, .. } => Some(label),
+            _ => None,
+        }
+    }
+
     /// Whether PFSs may come, go or get another label by it.
     #[must_use]
     pub const fn changes_pfs(&self) -> bool {

@@ -84,6 +84,11 @@ fn snapshots_come_and_go_while_the_volume_is_mounted() {
     assert!(fs::metadata(all.join("one")).is_err() && fs::metadata(all.join("two")).is_err());
     assert_eq!(fs::read(all.join("three/deep/link")).unwrap(), b"second, and longer");
     drop(list);
+    // the name is free for another one
+    fs::write(root.join("file"), b"later").unwrap();
+    done(&["snapshot"], &root, &["one"]);
+    assert_eq!(fs::read(all.join("one/file")).unwrap(), b"later");
+    assert_eq!(names(&all.join("one")), set(&["file"]));
     service.unmount();
     volume.assert_clean();
 }

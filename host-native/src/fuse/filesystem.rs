@@ -44,7 +44,7 @@ use super::snapshots::{self, Realm};
 /// How long the kernel may believe what it was told: as good as for ever.
 pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What may not be believed at all.
-pub(super) const NEVER: Duration = Duration::ZERO;
+const NEVER: Duration = Duration::ZERO;
 /// Inode numbers are not used again.
 pub(super) const GENERATION: Generation = Generation(0);
 /// Open files have no state, so their handles say nothing.

@@ -5,7 +5,9 @@
 //! kernel has written. That is a request which others have to serve meanwhile, so it is made by a
 //! thread of its own; those that serve requests only hand over the question.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -55,11 +57,15 @@ impl Mountpoint {
         let _ = notifier.inval_inode(INodeNo(inum.0), 0, 0);
     }
 
-    /// Has the kernel forget what it knows of a node.
-    pub(crate) fn forget(&self, ino: INodeNo) {
-        if let Some((_, notifier)) = self.0.get() {
-            // what it does not know it need not forget
-            let _ = notifier.inval_inode(ino, 0, 0);
+    /// Has the kernel forget what it knows of a directory, and what `name` is in it.
+    pub(crate) fn forget(&self, directory: INodeNo, name: Option<&[u8]>) {
+        let Some((_, notifier)) = self.0.get() else {
+            return;
+        };
+        // what it does not know it need not forget
+        let _ = notifier.inval_inode(directory, 0, 0);
+        if let Some(name) = name {
+            let _ = notifier.inval_entry(directory, OsStr::from_bytes(name));
         }
     }
 }

@@ -132,6 +132,7 @@ impl Mounted {
             .clone()
             .unwrap_or_else(|| option_value(real_path(tree.image().path()).as_os_str()));
         let snapshots = options.snapshots.then(|| snapshots::open(&tree, &tell)).flatten();
+        let has_snapshots = snapshots.is_some();
         let report = Report::new(Box::new(tell));
         let image = Arc::clone(tree.image());
         let is_writable = tree.is_writable();
@@ -153,8 +154,8 @@ impl Mounted {
         }
         let answer = move |request: &_| {
             let reply = perform(&asked, request);
-            if request.changes_pfs() {
-                mountpoint.forget(snapshots::DIRECTORY);
+            if has_snapshots && request.changes_pfs() {
+                mountpoint.forget(snapshots::DIRECTORY, request.label_lost());
             }
             reply
         };

@@ -7,6 +7,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use farrier_core::engine::Operation;
 use farrier_core::error::Error;
@@ -16,13 +17,16 @@ use farrier_core::units::Inum;
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo};
 
 use super::attributes::{bare_attr, file_attr, system_time};
-use super::filesystem::{FOREVER, GENERATION, NEVER};
+use super::filesystem::{FOREVER, GENERATION};
 use super::serving::TreeFilesystem;
 use crate::snapshots::{Snapshot, Snapshots};
 use crate::tree::Tree;
 
 /// What the directory is called.
 pub(crate) const NAME: &str = ".snapshots";
+/// How long the kernel may believe what it was told of the directory and of names in it. It is told
+/// what changes; but an answer that was on its way then may come later.
+const SOON: Duration = Duration::from_secs(1);
 /// In the number of every node outside of the mounted tree.
 const OUTSIDE: u64 = 1 << 63;
 /// Bits of a node's number that are its inode's, outside of the mounted tree.
@@ -95,7 +99,7 @@ pub(super) fn open(tree: &Tree, tell: &dyn Fn(&str)) -> Option<Snapshots> {
 /// Something in a snapshot, or their directory, as the kernel is answered.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) ttl: std::time::Duration,
+    pub(super) ttl: Duration,
     pub(super) attr: FileAttr,
     pub(super) generation: Generation,
 }
@@ -166,8 +170,7 @@ impl TreeFilesystem {
         let number = snapshots.find(name).map_err(|error| self.refusal(&error))?;
         let realm = Realm::of_snapshot(number);
         let found = self.attributes_outside(realm.node(Inum::ROOT)?)?;
-        // it may go, and another one may be called so
-        Ok(Found { ttl: NEVER, ..found })
+        Ok(Found { ttl: SOON, ..found })
     }
 
     /// Attributes of a node outside of the mounted tree.
@@ -211,7 +214,7 @@ impl TreeFilesystem {
             gid: self.owner.gid.unwrap_or(root.gid),
             ..bare_attr(DIRECTORY.0, ObjectKind::Directory)
         };
-        Ok(Found { ttl: NEVER, attr, generation: GENERATION })
+        Ok(Found { ttl: SOON, attr, generation: GENERATION })
     }
 
     /// What a list of the names in `directory` says where `entry` leads. A number that cannot be is
