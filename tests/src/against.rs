@@ -59,6 +59,31 @@ pub fn compare_media<S: Storage + Clone>(
     if findings.is_empty() { Ok(()) } else { Err(format!("a check finds {findings:#?}")) }
 }
 
+/// What lies on `storage` is clean, and its PFSs are those of `trees`, and as they say; LOCAL may be
+/// there beside them.
+///
+/// # Errors
+/// The first difference.
+pub fn compare_trees<S: Storage + Clone>(
+    storage: &S,
+    trees: &BTreeMap<Vec<u8>, Model>,
+    allowed: fn(&FindingKind) -> bool,
+) -> Result<(), String> {
+    let host =
+        TestHost::over(storage.clone(), false, 8 << 20).map_err(|error| error.to_string())?;
+    let list = run(&host, &ListPfs { super_root: host.volume().super_root() })?;
+    let extra = |label: &&Vec<u8>| !trees.contains_key(*label) && label[..] != b"LOCAL"[..];
+    if let Some(label) = list.entries.iter().map(|info| &info.label).find(extra) {
+        return Err(format!("PFS {} should not be there", label.escape_ascii()));
+    }
+    for (label, model) in trees {
+        compare_pfs(&host, label, model)
+            .map_err(|what| format!("{}: {what}", label.escape_ascii()))?;
+    }
+    let findings = dirt(&host, allowed);
+    if findings.is_empty() { Ok(()) } else { Err(format!("a check finds {findings:#?}")) }
+}
+
 /// PFS `label` of `host` is as `model` says, but for what has no name.
 ///
 /// # Errors

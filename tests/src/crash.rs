@@ -4,15 +4,18 @@
 //! be torn; a barrier speaks of one device, and others wait for their own. What a flush acknowledged has to be there; a later flush may be there as a whole once
 //! its header was on the way.
 
+use std::collections::BTreeMap;
+
 use farrier_core::media::ZONE_RESERVED_LEN;
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
 
-use crate::against::compare_media;
+use crate::against::compare_trees;
 use crate::model::Model;
 use crate::ops::{Op, Random, Swarm};
 use crate::ram::{Event, RamDisk};
 use crate::session::{LABEL, Session, a_header};
+use crate::world::{World, WorldOp};
 
 /// Distance of the header slots.
 const HEADER_STRIDE: u64 = 2 << 30;
@@ -32,8 +35,11 @@ pub struct Story {
     pub events: Vec<Event>,
     /// How many events had happened when a flush was acknowledged, and what it left; ascending,
     /// from the state before on.
-    pub marks: Vec<(usize, Model)>,
+    pub marks: Vec<(usize, Trees)>,
 }
+
+/// What PFSs hold, by label.
+pub type Trees = BTreeMap<Vec<u8>, Model>;
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
@@ -72,15 +78,38 @@ impl Story {
         let mut ops = ops;
         let before = session.disk.fork();
         session.disk.record();
-        let mut marks = vec![(0, session.committed.clone())];
+        let trees = |model: &Model| Trees::from([(LABEL.into(), model.clone())]);
+        let mut marks = vec![(0, trees(&session.committed))];
         while let Some(op) = ops(&session.model) {
             session.apply(&op)?;
-            let is_commit = session.committed != marks[marks.len() - 1].1;
-            if is_commit || matches!(op, Op::Flush { .. }) {
-                marks.push((session.disk.event_count(), session.committed.clone()));
+            let now = trees(&session.committed);
+            if now != marks[marks.len() - 1].1 || matches!(op, Op::Flush { .. }) {
+                marks.push((session.disk.event_count(), now));
             }
         }
         Ok(Self { before, events: session.disk.events(), marks })
+    }
+
+    /// What happens to `world` while `ops` are done.
+    ///
+    /// # Errors
+    /// The core and the models do not agree.
+    pub fn record_world(
+        world: &mut World,
+        ops: impl FnMut(&World) -> Option<WorldOp>,
+    ) -> Result<Self, String> {
+        let (mut ops, disk) = (ops, world.disk().clone());
+        let before = disk.fork();
+        disk.record();
+        let mut marks = vec![(0, world.on_media())];
+        while let Some(op) = ops(world) {
+            world.apply(&op).map_err(|error| format!("{op:?}: {error}"))?;
+            let now = world.on_media();
+            if now != marks[marks.len() - 1].1 || !matches!(op, WorldOp::In(..)) {
+                marks.push((disk.event_count(), now));
+            }
+        }
+        Ok(Self { before, events: disk.events(), marks })
     }
 
     /// Tries every crash.
@@ -236,8 +265,8 @@ impl Story {
             header || self.events[since..passed.min(self.events.len())].iter().any(is_header);
         let until = if header { (last + 2).min(self.marks.len()) } else { last + 1 };
         let mut wrong = String::new();
-        let found = self.marks[last..until].iter().find(|(_, model)| {
-            match compare_media(disk, LABEL, model, a_header) {
+        let found = self.marks[last..until].iter().find(|(_, trees)| {
+            match compare_trees(disk, trees, a_header) {
                 Ok(()) => true,
                 Err(error) => {
                     wrong = format!("{wrong}\n{error}");
@@ -245,14 +274,17 @@ impl Story {
                 }
             }
         });
-        let Some((_, model)) = found else {
+        let Some((_, trees)) = found else {
             return Err(format!("neither of {} allowed states:{wrong}", until - last));
         };
+        if !trees.contains_key(LABEL.as_bytes()) {
+            return Ok(());
+        }
         let is_cut_again = effort.again > 0 && random.once_in(effort.again);
         if is_cut_again || random.once_in(effort.goes_on) {
             tried.went_on += 1;
             let less = Effort { subsets: 4, tears: 4, ahead: 2, goes_on: 40, again: 0 };
-            let more = go_on(disk, model, random, is_cut_again.then_some(less))
+            let more = go_on(disk, trees, random, is_cut_again.then_some(less))
                 .map_err(|error| format!("going on: {error}"))?;
             tried.states += more.states;
             tried.went_on += more.went_on;
@@ -264,17 +296,17 @@ impl Story {
 /// Writes on where a crash ended, perhaps to the next one.
 fn go_on(
     disk: &RamDisk,
-    model: &Model,
+    trees: &Trees,
     random: &mut Random,
     again: Option<Effort>,
 ) -> Result<Tried, String> {
     let disk = disk.fork();
-    let session = Session::open(disk.clone(), 1 << 20, Some(model.clone()));
+    let session = Session::open(disk.clone(), 1 << 20, trees.get(LABEL.as_bytes()).cloned());
     let mut session = session.map_err(|error| format!("{error:?}"))?;
     let swarm = Swarm::new(random);
     let mut left = 24;
     let mut story_random = Random::new(random.next());
-    let story = Story::record(&mut session, |model| {
+    let mut story = Story::record(&mut session, |model| {
         left -= 1;
         match left {
             0 => None,
@@ -288,7 +320,15 @@ fn go_on(
         }
     })?;
     session.check_memory()?;
-    compare_media(&disk, LABEL, &session.committed, a_header)?;
+    // the others stay as they are
+    for (_, now) in &mut story.marks {
+        for (label, model) in trees {
+            now.entry(label.clone()).or_insert_with(|| model.clone());
+        }
+    }
+    if let Some((_, last)) = story.marks.last() {
+        compare_trees(&disk, last, a_header)?;
+    }
     match again {
         Some(effort) => story.crash(random, effort).map_err(|error| format!("again: {error}")),
         None => Ok(Tried::default()),

@@ -160,6 +160,17 @@ impl World {
         Ok(pfs)
     }
 
+    /// The device.
+    pub const fn disk(&self) -> &RamDisk {
+        &self.disk
+    }
+
+    /// What the last commit left.
+    pub fn on_media(&self) -> BTreeMap<Label, Model> {
+        let committed = |(label, tree): (&Label, &Tree)| (label.clone(), tree.committed.clone());
+        self.trees.iter().map(committed).collect()
+    }
+
     fn commits(&self) -> u64 {
         self.host.with_memory(|memory| memory.commits())
     }
@@ -418,7 +429,8 @@ impl World {
 }
 
 /// What a seed likes of what happens to PFSs.
-struct Taste {
+#[derive(Debug)]
+pub struct Taste {
     swarm: Swarm,
     /// PFSs change once in so many operations.
     changes: u64,
@@ -433,7 +445,8 @@ struct Taste {
 }
 
 impl Taste {
-    fn new(random: &mut Random) -> Self {
+    /// What `random` likes.
+    pub fn new(random: &mut Random) -> Self {
         Self {
             swarm: Swarm::new(random),
             changes: *random.pick(&[5, 12, 30, 100]),
@@ -447,7 +460,11 @@ impl Taste {
         }
     }
 
-    fn next(&self, random: &mut Random, world: &World, current: &mut Label) -> WorldOp {
+    /// What happens next to `world`, of which `current` is the PFS that is written to.
+    ///
+    /// # Panics
+    /// It has no PFSs.
+    pub fn next(&self, random: &mut Random, world: &World, current: &mut Label) -> WorldOp {
         let there: Vec<&Label> = world.trees.keys().collect();
         if random.once_in(self.switches) || !world.trees.contains_key(current) {
             current.clone_from(*random.pick(&there));

@@ -21,6 +21,7 @@ use farrier_tests::model::{Copying, Creation, Inode, Model, Renaming, Set};
 use farrier_tests::ops::{Op, Random, Swarm};
 use farrier_tests::ram::{Event, RamDisk};
 use farrier_tests::session::{LABEL, Session, a_header, nothing, text};
+use farrier_tests::world::{Taste, World, WorldOp};
 use farrier_tests::writing::format_storage;
 
 fn setting(name: &str, otherwise: u64) -> u64 {
@@ -188,6 +189,37 @@ fn random_story(
             op => Some(op),
         }
     })
+}
+
+/// PFSs that come, go and are copied, and bulk scans with live work beside them.
+#[test]
+fn crashes_amid_snapshots_and_scans() {
+    let first = setting("FARRIER_CRASH_SEED", 1);
+    let runs = setting("FARRIER_CRASH_RUNS", 3);
+    for seed in first..first + runs {
+        let mut random = Random::new(seed);
+        let taste = Taste::new(&mut random);
+        let mut world = World::new(*random.pick(&[64 << 20, 3 << 30]), 1 << 20);
+        let (mut ops, mut current, mut left) = (Random::new(random.next()), b"DATA".to_vec(), 60);
+        let story = Story::record_world(&mut world, |world| {
+            left -= 1;
+            match taste.next(&mut ops, world, &mut current) {
+                _ if left == 0 => None,
+                _ if left % 20 == 1 => Some(WorldOp::Flush { always: false }),
+                op => Some(op),
+            }
+        });
+        let effort = Effort { subsets: 2, tears: 1, ahead: 0, goes_on: 40, again: 400 };
+        let tried =
+            story.and_then(|story| Ok((story.marks.len(), story.crash(&mut random, effort)?)));
+        match tried {
+            Ok((marks, tried)) => println!("seed {seed}: {marks} marks, {tried:?}"),
+            Err(error) => panic!(
+                "{error}\nFARRIER_CRASH_SEED={seed} FARRIER_CRASH_RUNS=1 \
+                 cargo test -p farrier-tests --test crash amid"
+            ),
+        }
+    }
 }
 
 fn cut_everywhere(len: u64, effort: Effort) -> Tried {
