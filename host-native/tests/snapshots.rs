@@ -270,6 +270,22 @@ fn a_name_of_the_volume_itself_wins() {
 }
 
 #[test]
+fn a_label_that_is_no_name_is_told() {
+    if !can_mount() {
+        return;
+    }
+    let volume = Volume::new("snap-dots", "64M");
+    let service = volume.mount();
+    for label in ["..", "..."] {
+        done(&["snapshot"], &service.path, &[label]);
+    }
+    service.unmount();
+    let service = mounted(&volume);
+    assert_eq!(names(&service.path.join(".snapshots")), set(&["..."]));
+    assert!(service.said().contains("option snapshots: .. can be no name"), "{}", service.said());
+}
+
+#[test]
 fn snapshots_made_by_others_read_as_their_manifests_say() {
     if !can_mount() {
         return;

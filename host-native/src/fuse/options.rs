@@ -248,6 +248,7 @@ mod tests {
             ("cache=1T", "`1T` is no size"),
             ("cache", "needs a value"),
             ("ro=1", "takes no value"),
+            ("snapshots=all", "takes no value"),
         ] {
             let text = parsed(list).unwrap_err();
             assert!(text.contains(told), "{list}: {text}");
@@ -262,6 +263,13 @@ mod tests {
         let options = parsed("dirty=64M,commit=30").unwrap().writing;
         assert_eq!(options.dirty_bytes_max, 64 << 20);
         assert_eq!(options.commit_interval, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn snapshots_are_shown_to_who_asks() {
+        assert!(!parsed("").unwrap().snapshots);
+        assert!(parsed("snapshots").unwrap().snapshots);
+        assert!(!parsed("snapshots,nosnapshots").unwrap().snapshots);
     }
 
     #[test]
