@@ -3,78 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use farrier_core::drive::ready;
-use farrier_core::drive::repair::{Examined, Repaired, examine};
-use farrier_core::drive::solo::Solo;
+use farrier_core::drive::repair::{Examined, Repaired};
 use farrier_core::error::Error;
-use farrier_core::fs::ListPfs;
-use farrier_core::repair::{Doubt, Plan, RepairOptions};
-use farrier_core::scan::{CheckOptions, Grade, Summary};
+use farrier_core::repair::{Doubt, RepairOptions};
+use farrier_core::scan::{Grade, Summary};
 use farrier_core::storage::Storage;
-use farrier_core::units::{DeviceIndex, WallTime};
-use farrier_core::volume::OpenOptions;
+use farrier_core::units::DeviceIndex;
 use farrier_tests::checking::second_opinion;
-use farrier_tests::host::TestHost;
 use farrier_tests::images::{Damaged, scratch};
 use farrier_tests::ram::{Event, RamDisk};
-use farrier_tests::walk::{Seen, walk};
-
-const CACHE: usize = 1 << 20;
-const NOW: WallTime = WallTime(1_700_000_000_000_000);
-/// Everything that needs consent has it.
-const ALL: RepairOptions =
-    RepairOptions { drop_dangling: true, orphans: farrier_core::repair::Orphans::Attach };
-
-fn options() -> OpenOptions {
-    OpenOptions { allow_truncated: true, ..OpenOptions::default() }
-}
-
-fn look(disk: &RamDisk, wanted: RepairOptions) -> Result<Examined, Error> {
-    let solo = ready(Solo::open(disk.clone(), options(), CACHE))?;
-    Ok(ready(examine(&solo, solo.volume(), CheckOptions::default(), wanted)))
-}
-
-fn apply(disk: &RamDisk, plan: &Plan) -> Result<Repaired, Error> {
-    let solo = ready(Solo::open_for_repair(disk.clone(), options(), CACHE, plan))?;
-    ready(solo.repair(plan, NOW))
-}
-
-/// Everything that can be read, by PFS and path.
-fn contents(disk: &RamDisk) -> BTreeMap<(String, Vec<u8>), String> {
-    let host = TestHost::over(disk.clone(), true, CACHE).unwrap();
-    let super_root = host.volume().super_root();
-    let mut all = BTreeMap::new();
-    let Ok(list) = host.run(&ListPfs { super_root }) else { return all };
-    for info in list.entries {
-        let label = String::from_utf8(info.label).unwrap();
-        let Ok(seen) = walk(&host, &label) else { continue };
-        for (path, seen) in seen {
-            all.extend(readable(&seen).map(|text| ((label.clone(), path), text)));
-        }
-    }
-    all
-}
-
-/// What is known of a path, if nothing of it is broken; times of directories aside, which change
-/// when a name comes or goes.
-fn readable(seen: &Seen) -> Option<String> {
-    let attributes = seen.attributes.as_ref()?.as_ref().ok()?;
-    let is_whole = seen.sha256.as_ref().is_none_or(Result::is_ok)
-        && seen.target.as_ref().is_none_or(Result::is_ok);
-    let farrier_core::fs::Attributes { kind, mode, size, uid, gid, inum, .. } = attributes;
-    let text =
-        format!("{inum} {kind:?} {mode:o} {size} {uid} {gid} {:?} {:?}", seen.sha256, seen.target);
-    is_whole.then_some(text)
-}
-
-/// Whether everything of `before` is still there and says the same.
-fn nothing_is_worse(name: &str, before: &RamDisk, after: &RamDisk) {
-    let after = contents(after);
-    for (path, text) in contents(before) {
-        let place = format!("{name}: {}@{}", path.1.escape_ascii(), path.0);
-        assert_eq!(after.get(&path), Some(&text), "{place}");
-    }
-}
+use farrier_tests::repairing::{ALL, apply, contents, look, nothing_is_worse};
 
 fn disk_of(damaged: &Damaged, folder: &std::path::Path) -> RamDisk {
     let path = damaged.make(folder);

@@ -3,175 +3,48 @@
 
 use std::mem::offset_of;
 
-use farrier_core::drive::ready;
-use farrier_core::drive::repair::{Examined, examine};
-use farrier_core::drive::solo::Solo;
 use farrier_core::error::{BlockKind, Error};
-use farrier_core::media::blockref::{Blockref, slots};
-use farrier_core::media::check::{CheckMethod, Checks, store};
-use farrier_core::media::inode::{Inode, ObjectKind};
+use farrier_core::media::blockref::Blockref;
+use farrier_core::media::inode::ObjectKind;
 use farrier_core::media::raw::RawInode;
-use farrier_core::repair::{Doubt, Orphans, RepairOptions};
-use farrier_core::scan::{CheckOptions, Grade};
+use farrier_core::repair::Doubt;
+use farrier_core::scan::Grade;
 use farrier_core::storage::Storage;
-use farrier_core::units::{DeviceIndex, WallTime};
-use farrier_core::volume::OpenOptions;
+use farrier_core::units::DeviceIndex;
 use farrier_tests::checking::second_opinion;
-use farrier_tests::images::{Damaged, manifest, scratch, shipped, shipped_folder};
+use farrier_tests::images::{Damaged, scratch};
+use farrier_tests::ops::Random;
 use farrier_tests::ram::RamDisk;
+use farrier_tests::repairing::{ALL, apply, look, nothing_is_worse};
+use farrier_tests::surgeon::{DATA_OFF, EMBED, FLAGS, FREEMAP_TABLE, KEY, Surgeon};
+use farrier_tests::writing::format_storage;
 
-const ALL: RepairOptions = RepairOptions { drop_dangling: true, orphans: Orphans::Attach };
-const DEVICE: DeviceIndex = DeviceIndex(0);
-/// Distance of the header slots, and what lies where in a header and a blockref.
-const STRIDE: u64 = 2 << 30;
-const SUPER_ROOT_TABLE: u64 = 0x200;
-const FREEMAP_TABLE: u64 = 0x800;
-const FLAGS: u64 = 0x05;
-const KEY: u64 = 0x08;
-const DATA_OFF: u64 = 0x20;
-const EMBED: u64 = 0x30;
-const CHECK: u64 = 0x40;
-
-/// Every blockref of a sound volume, and where it stands: parents before what is below them.
-struct Surgeon {
-    disk: RamDisk,
-    header: u64,
-    refs: Vec<(u64, Blockref)>,
+/// Finds `code`, repairs, and leaves nothing to repair; tells in how many rounds.
+fn heals(ill: &Surgeon, what: &str, code: &str) -> usize {
+    ill.mend();
+    let mut examined = look(&ill.disk, ALL).unwrap();
+    let found: Vec<_> = examined.findings.iter().map(|one| one.kind.code()).collect();
+    assert!(found.contains(&code), "{what}: {:#?}", examined.findings);
+    assert_eq!(examined.summary.fatal, 0, "{what}: {:#?}", examined.findings);
+    let mut rounds = 0;
+    while !examined.plan.repairs().is_empty() {
+        assert!(rounds < 4, "{what}: {:#?}", examined.findings);
+        let outcome = apply(&ill.disk, &examined.plan).unwrap();
+        assert_eq!(outcome.failed, [], "{what}: {:?}", examined.plan.repairs());
+        examined = look(&ill.disk, ALL).unwrap();
+        rounds += 1;
+    }
+    let wrong = examined.findings.iter().filter(|one| one.grade() > Grade::Information);
+    let wrong: Vec<_> = wrong.map(ToString::to_string).collect();
+    assert_eq!(wrong, [""; 0], "{what}");
+    rounds
 }
 
-impl Surgeon {
-    fn new(name: &str) -> Self {
-        let path = shipped(name).remove(0);
-        let disk = RamDisk::with(std::fs::read(path).unwrap());
-        let solo = ready(Solo::open(disk.clone(), OpenOptions::default(), 1 << 20)).unwrap();
-        let header = u64::from(solo.volume().chosen_slot()) * STRIDE;
-        let mut surgeon = Self { disk, header, refs: Vec::new() };
-        for slot in 0..4 {
-            surgeon.explore(header + SUPER_ROOT_TABLE + slot * 128);
-            surgeon.explore(header + FREEMAP_TABLE + slot * 128);
-        }
-        surgeon
-    }
-
-    /// The same volume once more, to plant something else in.
-    fn fork(&self) -> Self {
-        Self { disk: self.disk.fork(), header: self.header, refs: self.refs.clone() }
-    }
-
-    fn get(&self, offset: u64, len: usize) -> Vec<u8> {
-        ready(self.disk.read(DEVICE, offset, len)).unwrap()
-    }
-
-    fn put(&self, offset: u64, bytes: &[u8]) {
-        self.disk.patch(offset, bytes);
-    }
-
-    fn explore(&mut self, at: u64) {
-        let raw = self.get(at, 128);
-        let Ok(Some(blockref)) = Blockref::parse(&slots(&raw)[0]) else { return };
-        self.refs.push((at, blockref));
-        let Some(location) = blockref.location() else { return };
-        let block = self.get(location.offset.0, location.len());
-        let table = match blockref.kind() {
-            BlockKind::Indirect | BlockKind::FreemapNode => 0..block.len(),
-            BlockKind::Inode if !Inode::parse(&block).unwrap().has_direct_data() => 0x200..0x400,
-            _ => 0..0,
-        };
-        for slot in table.step_by(128) {
-            self.explore(location.offset.0 + slot as u64);
-        }
-    }
-
-    /// Puts every check code right, from the leaves up to the header.
-    fn mend(&self) {
-        for (at, blockref) in self.refs.iter().rev() {
-            let raw = self.get(*at, 128);
-            // what was planted may have moved the block
-            let Ok(Some(now)) = Blockref::parse(&slots(&raw)[0]) else { continue };
-            let Some(location) = now.location() else { continue };
-            let method = blockref.check_method();
-            if method == CheckMethod::None {
-                continue;
-            }
-            let bytes = self.get(location.offset.0, location.len());
-            let mut field: [u8; 64] = raw[CHECK as usize..].try_into().unwrap();
-            if method == CheckMethod::Freemap {
-                field[..4].copy_from_slice(&Checks::PORTABLE.crc32c(&bytes).to_le_bytes());
-            } else {
-                store(Checks::PORTABLE.compute(&bytes, method), &mut field);
-            }
-            self.put(at + CHECK, &field);
-        }
-        for (covered, at) in [(0x200..0x400, 0x1f8), (0..0x1fc, 0x1fc), (0..0xfffc, 0xfffc)] {
-            let header = self.get(self.header, 65536);
-            let code = Checks::PORTABLE.crc32c(&header[covered]);
-            self.put(self.header + at, &code.to_le_bytes());
-        }
-    }
-
-    fn look(&self, options: RepairOptions) -> Examined {
-        let solo = ready(Solo::open(self.disk.clone(), OpenOptions::default(), 1 << 20)).unwrap();
-        ready(examine(&solo, solo.volume(), CheckOptions::default(), options))
-    }
-
-    /// Finds `code`, repairs, and leaves nothing to repair; tells in how many rounds.
-    fn heals(&self, what: &str, code: &str) -> usize {
-        self.mend();
-        let mut examined = self.look(ALL);
-        let found: Vec<_> = examined.findings.iter().map(|one| one.kind.code()).collect();
-        assert!(found.contains(&code), "{what}: {:#?}", examined.findings);
-        assert_eq!(examined.summary.fatal, 0, "{what}: {:#?}", examined.findings);
-        let mut rounds = 0;
-        while !examined.plan.repairs().is_empty() {
-            assert!(rounds < 4, "{what}: {:#?}", examined.findings);
-            let (options, plan) = (OpenOptions::default(), &examined.plan);
-            let solo = Solo::open_for_repair(self.disk.clone(), options, 1 << 20, plan);
-            let now = WallTime(1_700_000_000_000_000);
-            let outcome = ready(ready(solo).unwrap().repair(plan, now)).unwrap();
-            assert_eq!(outcome.failed, [], "{what}: {:?}", plan.repairs());
-            examined = self.look(ALL);
-            rounds += 1;
-        }
-        let wrong = examined.findings.iter().filter(|one| one.grade() > Grade::Information);
-        let wrong: Vec<_> = wrong.map(ToString::to_string).collect();
-        assert_eq!(wrong, [""; 0], "{what}");
-        rounds
-    }
-
-    fn ask_the_other(&self, name: &str) {
-        let path = scratch("repair-planted").join(format!("{name}.img"));
-        std::fs::write(&path, self.disk.bytes()).unwrap();
-        second_opinion(&path);
-        std::fs::remove_file(path).unwrap();
-    }
-
-    fn inode(&self, blockref: &Blockref) -> Option<(u64, RawInode)> {
-        let location = blockref.location().filter(|_| blockref.kind() == BlockKind::Inode)?;
-        let block = self.get(location.offset.0, location.len());
-        Some((location.offset.0, Inode::parse(&block).unwrap().raw().clone()))
-    }
-
-    /// Where inodes lie that `wanted` wants, with where their blockrefs stand.
-    fn inodes(&self, wanted: impl Fn(&Blockref, &RawInode) -> bool) -> Vec<(u64, u64)> {
-        let mut found = Vec::new();
-        for (at, blockref) in &self.refs {
-            if let Some((offset, raw)) = self.inode(blockref)
-                && wanted(blockref, &raw)
-            {
-                found.push((*at, offset));
-            }
-        }
-        found
-    }
-
-    fn roots(&self) -> Vec<(u64, u64)> {
-        self.inodes(|blockref, _| blockref.is_pfs_root() && blockref.key() != 0)
-    }
-
-    fn files(&self) -> Vec<(u64, u64)> {
-        let file = ObjectKind::Regular.code();
-        self.inodes(|blockref, raw| !blockref.is_pfs_root() && raw.kind == file)
-    }
+fn ask_the_other(healed: &Surgeon, name: &str) {
+    let path = scratch("repair-planted").join(format!("{name}.img"));
+    std::fs::write(&path, healed.disk.bytes()).unwrap();
+    second_opinion(&path);
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
@@ -192,11 +65,11 @@ fn sums_of_every_table_are_made_right() {
             let ill = sound.fork();
             let count = blockref.statistics().unwrap().data_count;
             ill.put(at + EMBED, &(count + 0x1_2345).to_le_bytes());
-            let rounds = ill.heals(&format!("{name}: {}", blockref.place()), "stats");
+            let rounds = heals(&ill, &format!("{name}: {}", blockref.place()), "stats");
             assert_eq!(rounds, 1, "{name}: {}", blockref.place());
             planted += 1;
             if planted % 8 == 1 {
-                ill.ask_the_other("stats");
+                ask_the_other(&ill, "stats");
             }
         }
     }
@@ -219,8 +92,8 @@ fn roots_and_those_that_are_none_say_so() {
     for (what, at, bytes) in plants {
         let ill = sound.fork();
         ill.put(at, &bytes);
-        ill.heals(what, "pfs");
-        ill.ask_the_other("roots");
+        heals(&ill, what, "pfs");
+        ask_the_other(&ill, "roots");
     }
 }
 
@@ -230,8 +103,8 @@ fn numbers_that_would_be_given_again_are_reserved() {
     for (_, root) in ill.roots() {
         ill.put(root + offset_of!(RawInode, pfs_inum) as u64, &1030_u64.to_le_bytes());
     }
-    assert_eq!(ill.heals("numbers", "inum-allocator"), 1);
-    ill.ask_the_other("numbers");
+    assert_eq!(heals(&ill, "numbers", "inum-allocator"), 1);
+    ask_the_other(&ill, "numbers");
 }
 
 #[test]
@@ -248,13 +121,13 @@ fn names_say_the_kind_and_the_number_that_there_is() {
             _ => ObjectKind::Fifo,
         };
         ill.put(at + EMBED + 10, &[other.code()]);
-        assert_eq!(ill.heals(&format!("{kind:?} at {at:#x}"), "dirent-type"), 1);
-        ill.ask_the_other("kinds");
+        assert_eq!(heals(&ill, &format!("{kind:?} at {at:#x}"), "dirent-type"), 1);
+        ask_the_other(&ill, "kinds");
         // the bit that keys of names have: no inode has such a number
         let ill = sound.fork();
         ill.put(at + EMBED, &u64::MAX.to_le_bytes());
-        ill.heals("an impossible number", "dangling-dirent");
-        ill.ask_the_other("impossible");
+        heals(&ill, "an impossible number", "dangling-dirent");
+        ask_the_other(&ill, "impossible");
     }
 }
 
@@ -267,8 +140,8 @@ fn what_snapshots_share_is_repaired_in_each() {
     });
     let (_, file) = shared.expect("snapshots share inodes");
     sound.put(file + offset_of!(RawInode, nlinks) as u64, &9_u64.to_le_bytes());
-    sound.heals("a shared inode", "nlinks");
-    sound.ask_the_other("shared");
+    heals(&sound, "a shared inode", "nlinks");
+    ask_the_other(&sound, "shared");
 }
 
 #[test]
@@ -298,16 +171,16 @@ fn the_freemap_is_made_right() {
     for (what, at, bytes, code) in plants {
         let ill = sound.fork();
         ill.put(at, &bytes);
-        ill.heals(what, code);
-        ill.ask_the_other("freemap");
+        heals(&ill, what, code);
+        ask_the_other(&ill, "freemap");
     }
     // to the place of another level, with all that is in it
     let ill = sound.fork();
     let elsewhere = offset / (4 << 20) * (4 << 20) + 0x2_0000;
     ill.put(elsewhere, &bytes);
     ill.put(at + DATA_OFF, &(elsewhere | 15).to_le_bytes());
-    ill.heals("a block out of place", "freemap-slot");
-    ill.ask_the_other("freemap");
+    heals(&ill, "a block out of place", "freemap-slot");
+    ask_the_other(&ill, "freemap");
 }
 
 #[test]
@@ -318,13 +191,76 @@ fn in_doubt_about_free_space_nothing_is_written() {
     let leaf = u64::from_le_bytes(ill.get(FREEMAP_TABLE + DATA_OFF, 8).try_into().unwrap());
     ill.put((leaf & !63) + 8, &[9; 8]);
     disk.record();
-    let examined = ill.look(ALL);
+    let examined = look(&disk, ALL).unwrap();
     assert_eq!(examined.plan.doubt(), Some(Doubt::Hidden), "{:#?}", examined.findings);
-    let (options, plan) = (OpenOptions::default(), &examined.plan);
-    let solo = ready(Solo::open_for_repair(disk.clone(), options, 1 << 20, plan));
-    assert!(matches!(solo, Err(Error::ReadOnly)));
+    assert_eq!(apply(&disk, &examined.plan), Err(Error::ReadOnly));
     assert_eq!(disk.events(), []);
     std::fs::remove_file(path).unwrap();
-    // the images that this relies on
-    assert!(manifest(&shipped_folder(), "d-base1").pfs.contains_key("DATA"));
+}
+
+/// Any word of any block of structure, wrong in any way: a repair neither panics nor takes away
+/// what could be read.
+#[test]
+fn random_faults_get_no_worse() {
+    let cases = std::env::var("FARRIER_REPAIR_CASES").ok().and_then(|n| n.parse().ok());
+    let seed = std::env::var("FARRIER_REPAIR_SEED").ok().and_then(|n| n.parse().ok());
+    let (mut repaired, mut failed) = (0, 0);
+    for name in ["links", "small-files", "d-base1"] {
+        let sound = Surgeon::new(name);
+        let is_table = |kind| !matches!(kind, BlockKind::Data | BlockKind::Dirent);
+        let blocks: Vec<_> = sound.refs.iter().filter(|(_, one)| is_table(one.kind())).collect();
+        for case in 0..cases.unwrap_or(40) {
+            let number = seed.unwrap_or(0) + case;
+            let mut random = Random::new(number);
+            let ill = sound.fork();
+            for _ in 0..=random.below(3) {
+                let index = usize::try_from(random.below(blocks.len() as u64)).unwrap();
+                let (stands_at, blockref) = blocks[index];
+                let Some(location) = blockref.location() else { continue };
+                // in the blockref; where structure is in the block; anywhere in it
+                let at = match random.below(3) {
+                    0 => stands_at + random.below(8) * 8,
+                    1 => location.offset.0 + random.below(32) * 8,
+                    _ => location.offset.0 + random.below(location.len() as u64 / 8) * 8,
+                };
+                let old = u64::from_le_bytes(ill.get(at, 8).try_into().unwrap());
+                let words =
+                    [0, u64::MAX, 1 << 63, old.wrapping_add(1), old ^ 1 << random.below(64)];
+                let which = usize::try_from(random.below(words.len() as u64)).unwrap();
+                ill.put(at, &words[which].to_le_bytes());
+            }
+            ill.mend();
+            let (before, what) = (ill.disk.fork(), format!("{name}, case {number}"));
+            let Ok(examined) = look(&ill.disk, ALL) else { continue };
+            let Ok(outcome) = apply(&ill.disk, &examined.plan) else {
+                failed += 1;
+                let (was, is) = (look(&before, ALL).unwrap(), look(&ill.disk, ALL).unwrap());
+                assert_eq!(was.findings, is.findings, "{what}");
+                continue;
+            };
+            let after = look(&ill.disk, ALL).unwrap();
+            assert!(after.summary.fatal <= examined.summary.fatal, "{what}: {:#?}", after.findings);
+            nothing_is_worse(&what, &before, &ill.disk);
+            repaired += usize::from(outcome.done > 0);
+        }
+    }
+    println!("{repaired} repaired, {failed} left as they were");
+    assert!(repaired > 5, "only {repaired}");
+}
+
+/// Volumes behind the first one have headers too, which no commit writes.
+#[test]
+fn header_copies_of_other_volumes_are_written_again() {
+    let disk = RamDisk::of(&[3 << 30, 3 << 30]);
+    format_storage(&disk);
+    let second = DeviceIndex(1);
+    let read = |offset| farrier_core::drive::ready(disk.read(second, offset, 65536)).unwrap();
+    let sound = read(2 << 30);
+    disk.patch_on(second, (2 << 30) + 0x300, &[0xa5; 16]);
+    let examined = look(&disk, ALL).unwrap();
+    let codes: Vec<_> = examined.plan.repairs().iter().map(|one| one.action.code()).collect();
+    assert_eq!(codes, ["rewrite-header"], "{:#?}", examined.findings);
+    apply(&disk, &examined.plan).unwrap();
+    assert!(read(2 << 30) == sound);
+    assert_eq!(look(&disk, ALL).unwrap().summary.repairable, 0);
 }

@@ -220,7 +220,8 @@ async fn commit<H: WriteHost>(
     planned: Option<&PlannedPfs>,
 ) -> Result<(), Error> {
     let before = flusher.header.mirror_tid();
-    let tid = Tid(before.0 + 1);
+    // a header behind the last transaction would never be taken for the newest one
+    let tid = Tid(before.0.checked_add(1).ok_or(Error::ReadOnly)?);
     if frozen.iter().any(|frozen| frozen.layer.shares()) {
         flusher.writer.share(before);
     }
@@ -324,7 +325,7 @@ async fn flush_super_root<H: WriteHost>(
     let table = Table::of_inode(Block::clone(&block), super_root.place(), Holder::SuperRoot);
     let edited = edit_table(host, table, edits).await?;
     retire_dropped(writer, &edited.dropped);
-    let stamp = Stamp { mirror: tid, modify: Tid(super_root.modify_tid().0 + 1) };
+    let stamp = Stamp { mirror: tid, modify: next(super_root.modify_tid()) };
     let methods = super_root.raw().methods;
     let slots = writer.entries(edited.entries, methods, stamp)?;
     let mut image = block.to_vec();
@@ -334,6 +335,11 @@ async fn flush_super_root<H: WriteHost>(
     let raw = writer.inode(Some(super_root.raw()), 0, image, methods, &slots, stamp)?;
     writer.retire(super_root.raw());
     Ok(raw)
+}
+
+/// The transaction after `tid`, of which the media may say anything.
+const fn next(tid: Tid) -> Tid {
+    Tid(tid.0.saturating_add(1))
 }
 
 /// Where an inode keeps its table.
@@ -346,7 +352,7 @@ async fn flush_tree<H: WriteHost>(
     tid: Tid,
     is_source: bool,
 ) -> Result<Flushed, Error> {
-    let modify = Tid(frozen.pfs.root().modify_tid().0 + 1);
+    let modify = next(frozen.pfs.root().modify_tid());
     let stamp = Stamp { mirror: tid, modify };
     let layer = Arc::clone(&frozen.layer);
     let mut contents = flush_contents(host, writer, &layer, stamp).await?;
