@@ -1,15 +1,23 @@
 //! Copies: the same file system on several devices, and which of them to believe. Floor 2.
 //!
 //! Pure rules over what stands on media ([`crate::media::copy_group`]): which blocks of which copy
-//! are believed ([`CopySet`]), what the copies that were found make together, and how
-//! the record changes when a copy fails, comes back, is added or taken away. This
-//! room knows no device, no clock and no randomness: what it needs of them are arguments.
-//! `docs/copies.md` tells it in order.
+//! are believed ([`CopySet`]), what the copies that were found make together ([`lineage`]), how the
+//! record changes when a copy fails, comes back, is added or taken away ([`transitions`]), and the
+//! epochs in between ([`epoch`]). This room knows no device, no clock and no randomness: what it
+//! needs of them are arguments. `docs/copies.md` tells it in order.
 
+pub mod epoch;
+pub mod lineage;
 mod set;
+pub mod transitions;
 
 pub use crate::media::copy_group::{
-    CopyGroup, CopyGroupFault, CopyState, Epoch, EpochId, OnMissing, Policy, Runtime,
+    Cause, CopyGroup, CopyGroupFault, CopySlot, CopyState, Epoch, EpochId, OnMissing, Policy,
+    Runtime,
 };
 pub use crate::media::distrust::{Distrust, FOREVER, Interval};
 pub use set::CopySet;
+pub use transitions::TransitionFault;
+
+#[cfg(test)]
+mod model;

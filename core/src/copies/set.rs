@@ -44,13 +44,14 @@ impl CopySet {
 
     /// The copies of `mask`, which a blockref names, that are believed what `tid` wrote, whether
     /// they are attached or not: those that the blockref is *valid* on. `tid` is the `mirror_tid`
-    /// of the blockref.
+    /// of the blockref. A slot without a copy of this group's history is believed nothing.
     #[must_use]
     pub fn valid_mask(&self, mask: u8, tid: Tid) -> u8 {
-        let copies = (0_u8..).zip(&self.distrust);
-        copies
-            .filter(|(_, distrust)| !distrust.contains(tid))
-            .fold(0, |valid, (at, _)| valid | ((1 << at) & mask))
+        use CopyState as S;
+        let copies = self.mask(|state| !matches!(state, S::Empty | S::Retired | S::Diverged));
+        let distrust = (0_u8..).zip(&self.distrust);
+        let doubted = distrust.filter(|(_, distrust)| distrust.contains(tid));
+        doubted.fold(mask & copies, |valid, (at, _)| valid & !(1 << at))
     }
 
     /// The copies that get every new block: in sync, or being brought up to date.

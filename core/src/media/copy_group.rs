@@ -304,8 +304,8 @@ pub struct CopySlot {
     pub resync: Progress,
     /// The transactions that it is not believed.
     pub distrust: Distrust,
-    /// Where it was seen last, for people: part of a path.
-    hint: Vec<u8>,
+    /// Where it was seen last, for people: part of a path. The first 64 bytes are stored.
+    pub hint: Vec<u8>,
 }
 
 impl CopySlot {
@@ -323,12 +323,6 @@ impl CopySlot {
         distrust: Distrust::NONE,
         hint: Vec::new(),
     };
-
-    /// Where the device was seen last: at most 64 bytes of any kind.
-    #[must_use]
-    pub fn hint(&self) -> &[u8] {
-        &self.hint
-    }
 
     /// Keeps where the device was seen; of what is too long, the end, which tells most.
     pub fn set_hint(&mut self, path: &[u8]) {

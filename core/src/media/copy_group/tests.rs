@@ -66,7 +66,7 @@ fn every_field_goes_there_and_back() {
     assert_eq!(read.policy, group().policy);
     assert_eq!((read.compat, read.ro_compat), (group().compat, group().ro_compat));
     assert_eq!(read.configured(), 3);
-    assert!(read.slots[1].hint().ends_with(b"-0:0") && read.slots[1].hint().len() == HINT_MAX);
+    assert!(read.slots[1].hint.ends_with(b"-0:0") && read.slots[1].hint.len() == HINT_MAX);
     assert_eq!(read.for_slot(2).unwrap().device, Uuid([4; 16]));
     assert!(read.for_slot(3).is_none() && read.for_slot(4).is_none());
 }
