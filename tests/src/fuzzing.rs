@@ -12,9 +12,10 @@ use farrier_core::error::{BlockKind, DeviceFault, Error, FaultCause};
 use farrier_core::fs::{
     GetAttributes, ListPfs, Lookup, PathOf, Pfs, Read, ReadDir, ReadLink, Seek, SeekTarget,
 };
-use farrier_core::media::blockref::{Blockref, slots};
+use farrier_core::media::blockref::{Addresses, Blockref, slots};
 use farrier_core::media::check::{CheckCode, CheckMethod, Checks};
 use farrier_core::media::compress::{Compression, expand};
+use farrier_core::media::copy_group::CopyGroup;
 use farrier_core::media::dirent::DirentHeader;
 use farrier_core::media::dirhash::dirhash;
 use farrier_core::media::freemap::{SEGMENT_CHUNKS, chunk_state, segments};
@@ -33,9 +34,11 @@ const ENTRIES_MAX: usize = 2000;
 /// Hands `data` to every decoder. Whatever they say, they have to return.
 pub fn decoders(data: &[u8]) {
     let checks = Checks::PORTABLE;
-    let _ = VolumeHeader::parse(data, &checks);
+    let _ = VolumeHeader::parse(data, &checks).map(|header| header.copy_group());
+    let _ = CopyGroup::parse(data).map(|group| assert!(group.store() == *data));
     let _ = Inode::parse(data).map(|inode| (inode.direct_data().map(<[u8]>::len), inode.label()));
     for raw in slots(data) {
+        let _ = Addresses::of(raw);
         let Ok(Some(blockref)) = Blockref::parse(raw) else { continue };
         let _ = (blockref.last_key(), blockref.statistics(), Want::of(&blockref));
         if let Ok(header) = DirentHeader::parse(&blockref) {

@@ -122,9 +122,14 @@ impl World {
         let all = (1_u8 << self.disks.len()) - 1;
         let mut steps = Vec::new();
         for set in 1..=all {
-            steps.extend([Step::Mount(set, false), Step::Mount(set, true)]);
+            steps.push(Step::Mount(set, false));
+            // an operator's word counts only where something is in the way
+            match self.decide(set, &Options::default()) {
+                Ok(decision) if decision.writable.is_ok() => {}
+                Ok(_) => steps.push(Step::Mount(set, true)),
+                Err(_) => steps.extend(bits(set).map(|slot| Step::Choose(set, slot))),
+            }
         }
-        steps.extend(bits(all).map(|slot| Step::Choose(all, slot)));
         let Some(mounted) = &self.mounted else { return steps };
         steps.extend([Step::Flush, Step::Sync]);
         let members = mounted.group.in_sync();
@@ -323,11 +328,19 @@ fn explore(world: &World, depth: u32, path: &mut Vec<Step>, seen: &mut [u64; 3])
         seen[0] += 1;
         return;
     }
+    let mut has_unmounted = world.mounted.is_none();
     for step in world.steps() {
         let mut next = world.clone();
         path.push(step);
         if let Err(what) = next.run(step) {
             panic!("{what}: {path:?}");
+        }
+        if matches!(step, Step::Mount(..) | Step::Choose(..)) && next.mounted.is_none() {
+            // all mounts that are refused leave the same
+            if core::mem::replace(&mut has_unmounted, true) {
+                path.pop();
+                continue;
+            }
         }
         seen[1] += u64::from(next.mounted.is_some());
         seen[2] += u64::from(next.mounted.is_none());
@@ -344,32 +357,40 @@ fn explore_all(count: u8, runtime: Runtime, depth: u32) {
 
 #[test]
 fn two_copies_of_which_one_may_go_on() {
-    explore_all(2, Runtime::Any, 5);
+    explore_all(2, Runtime::Any, 6);
 }
 
 #[test]
 fn two_copies_with_a_holder() {
-    explore_all(2, Runtime::Holder(1), 4);
+    explore_all(2, Runtime::Holder(1), 6);
 }
 
 #[test]
 fn two_copies_that_want_a_majority() {
-    explore_all(2, Runtime::Majority, 4);
+    explore_all(2, Runtime::Majority, 6);
 }
 
 #[test]
 fn three_copies_of_which_one_may_go_on() {
-    explore_all(3, Runtime::Any, 3);
+    explore_all(3, Runtime::Any, 4);
 }
 
 #[test]
 fn three_copies_that_want_a_majority() {
-    explore_all(3, Runtime::Majority, 3);
+    explore_all(3, Runtime::Majority, 4);
 }
 
 #[test]
 fn three_copies_with_a_holder() {
-    explore_all(3, Runtime::Holder(0), 3);
+    explore_all(3, Runtime::Holder(0), 4);
+}
+
+#[test]
+#[ignore = "half a minute and more"]
+fn three_copies_and_a_step_more() {
+    for runtime in [Runtime::Any, Runtime::Majority, Runtime::Holder(0)] {
+        explore_all(3, runtime, 5);
+    }
 }
 
 #[test]

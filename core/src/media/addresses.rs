@@ -31,7 +31,7 @@ impl Addresses {
     ///
     /// # Errors
     /// No copy holds it, or a copy that cannot be; an address that no block of its kind and size
-    /// may have; an address on a copy that does not hold it; two addresses on the same copy; a
+    /// may have, or one that is not aligned; an address on a copy that does not hold it; two addresses on the same copy; a
     /// check method that leaves no room for addresses.
     pub fn of(raw: &RawBlockref) -> Result<Self, BlockrefFault> {
         let kind = parse_kind(raw.kind)?;
@@ -60,7 +60,7 @@ impl Addresses {
                 continue;
             }
             let agrees = usize::from(copy) != lowest || offset == data_off & !RADIX_MASK;
-            if !agrees || offset & RADIX_MASK != 0 {
+            if !agrees || offset % alignment(radix) != 0 {
                 return Err(fault);
             }
             let location = parse_location(offset | radix, kind).map_err(|found| match found {
@@ -166,6 +166,15 @@ fn alternates(raw: &RawBlockref) -> [u64; COPIES_MAX] {
     offsets
 }
 
+/// What the address of a block with that radix is a multiple of: its size from 16 KiB on, and 1 KiB
+/// for smaller ones, which share a chunk of the freemap.
+const fn alignment(radix: u64) -> u64 {
+    match radix {
+        14..=16 => 1 << radix,
+        _ => 1 << 10,
+    }
+}
+
 /// Bytes of the check field that a method takes, hints of the freemap included.
 const fn code_len(method: CheckMethod) -> usize {
     match method {
@@ -257,7 +266,13 @@ mod tests {
         }
         assert_eq!(fault(3, |entry| second(entry, 0)), at(1, 0));
         assert_eq!(fault(3, |entry| second(entry, AT | 14)), at(1, AT | 14), "a radix in it");
-        assert_eq!(fault(3, |entry| second(entry, AT + 0xd000)), at(1, AT + 0xd000), "crosses");
+        let small = |entry: &mut RawBlockref, offset| {
+            entry.data_off.set(AT | 13);
+            second(entry, offset);
+        };
+        assert_eq!(fault(3, |entry| small(entry, AT + 0xf000)), at(1, AT + 0xf000), "crosses");
+        assert_eq!(fault(3, |entry| small(entry, AT + 0x200)), at(1, AT + 0x200), "misaligned");
+        assert_eq!(fault(3, |entry| second(entry, AT + 0x1000)), at(1, AT + 0x1000), "misaligned");
         assert_eq!(fault(3, |entry| second(entry, 1 << 30)), at(1, 1 << 30), "reserved");
         assert_eq!(fault(3, |entry| second(entry, u64::MAX - 63)), at(1, u64::MAX - 63));
         assert_eq!(fault(2, |entry| second(entry, AT)), at(1, AT), "two on the lowest");

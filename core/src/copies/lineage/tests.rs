@@ -193,7 +193,8 @@ fn a_member_with_the_epoch_before_lags_and_one_that_left_is_stale() {
     // E4: the epoch without copy 2 reached copy 0 only.
     let old = group(3);
     let new = without(&old, 2, 2);
-    let decision = plain(&[at(&new, 0, 0), at(&old, 1, 0), at(&old, 2, 0)]).unwrap();
+    let found = vec![at(&new, 0, 0), at(&old, 1, 0), at(&old, 2, 0)];
+    let decision = plain(&found).unwrap();
     assert_eq!((decision.writable, decision.master), (Ok(()), 0));
     assert_eq!((decision.lagging, decision.mint), (0b010, None));
     assert_eq!(states(&decision), [InSync, InSync, Stale, Empty]);
@@ -238,11 +239,11 @@ fn a_history_that_is_too_long_ago_is_known_by_what_the_slot_says() {
         old.flush_seq += 1;
     }
     assert!(!old.descends_from(EpochId([1; 16])));
-    let found = [at(&old, 0, 0), at(&old, 2, 0), at(&group(3), 1, 0)];
+    let found = vec![at(&old, 0, 0), at(&old, 2, 0), at(&group(3), 1, 0)];
     assert_eq!(states(&plain(&found).unwrap())[..3], [InSync, Stale, InSync]);
     let mut unknown = old.clone();
     unknown.slots[1].left = EpochId::NONE;
-    let found = [at(&unknown, 0, 0), at(&unknown, 2, 0), at(&group(3), 1, 0)];
+    let found = vec![at(&unknown, 0, 0), at(&unknown, 2, 0), at(&group(3), 1, 0)];
     assert!(matches!(plain(&found), Err(Refused::Split { .. })), "what is not proven is refused");
 }
 
@@ -259,7 +260,7 @@ fn two_of_three_do_not_suffice_where_one_may_go_on_alone() {
     assert_eq!(decision.mint, Some(Mint { members: 0b011, cause: Cause::Degraded }));
     assert_eq!(plain(&two[..1]).unwrap().writable, Err(ReadOnly::Missing { members: 0b110 }));
     // Copies that were put back to an older state are no proof.
-    let back = [at(&majority, 0, 9), at(&majority, 1, 0), at(&majority, 2, 0)];
+    let back = vec![at(&majority, 0, 9), at(&majority, 1, 0), at(&majority, 2, 0)];
     assert_eq!(plain(&back).unwrap().writable, Err(ReadOnly::Missing { members: 0b110 }));
 }
 
@@ -384,7 +385,8 @@ fn who_is_no_copy_any_more_is_left_alone() {
     smaller.retire(2).unwrap();
     smaller.begin(Cause::Removed, &stamp(2, 101)).unwrap();
     for own in [at(&group(3), 2, 0), at(&smaller, 2, 1)] {
-        let decision = plain(&[at(&smaller, 0, 1), at(&smaller, 1, 1), own]).unwrap();
+        let found = vec![at(&smaller, 0, 1), at(&smaller, 1, 1), own];
+        let decision = plain(&found).unwrap();
         assert_eq!((decision.writable, decision.devices[2]), (Ok(()), None));
         assert_eq!(decision.notes, [Note::Aside(DeviceIndex(2))]);
     }
