@@ -3,16 +3,20 @@
 //! The host owns the cache and says how it is shared ([`Host`]); everything else is here. Dropping
 //! a future of this module is harmless at any time: operations have changed nothing.
 
+mod blocks;
 pub mod bulkfree;
 pub mod change;
 pub mod commit;
+mod finish;
 mod format;
 pub mod grow;
 pub mod open;
 pub mod pfs;
 pub mod repair;
+pub mod resync;
 pub mod solo;
 
+pub use blocks::{Got, read_any, read_block, read_stored, write_header, write_piece};
 pub use format::format;
 pub use open::load_freemap;
 
@@ -69,20 +73,6 @@ pub async fn open<S: Storage>(storage: &S, options: OpenOptions) -> Result<Volum
         got.push((read, storage.read(read.device, read.offset, read.len).await));
     }
     Ok(Volume::assemble(&sizes, got, options)?)
-}
-
-/// Reads, checks and expands one block.
-///
-/// # Errors
-/// The device's fault, or why the block is not the one that was wanted.
-pub async fn read_block<S: Storage>(
-    volume: &Volume,
-    storage: &S,
-    want: &Want,
-) -> Result<Block, Error> {
-    let (device, offset) = volume.locate(want.location(), want.place())?;
-    let stored = storage.read(device, offset, want.location().len()).await?;
-    Ok(want.admit(stored, volume.checks())?)
 }
 
 /// Runs `operation` to its end.

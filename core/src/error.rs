@@ -47,6 +47,8 @@ pub enum Error {
     NoSpace,
     /// The volume cannot be changed.
     ReadOnly,
+    /// The last copy that was in sync is lost: nothing can be changed any more.
+    Halted,
     /// The file would become larger than one can be.
     FileTooLarge,
     /// An inode has as many names as it can have.
@@ -83,6 +85,10 @@ impl fmt::Display for Error {
             Self::NotEmpty => f.write_str("directory not empty"),
             Self::NoSpace => f.write_str("no space left on the volume"),
             Self::ReadOnly => f.write_str("the volume cannot be changed"),
+            Self::Halted => f.write_str(
+                "the last good copy is lost; unmount, attach it again, or choose another one with \
+                 `farrier copies promote`",
+            ),
             Self::FileTooLarge => f.write_str("file too large"),
             Self::TooManyNames => f.write_str("too many names of one inode"),
             Self::NotSupported => f.write_str("not supported"),
@@ -238,6 +244,8 @@ pub enum DamageKind {
     OutsideVolume,
     /// The block lies behind the end of a device that is shorter than its volume.
     BehindDevice,
+    /// No copy that is there and counts has it.
+    NoCopy,
     /// The inode cannot be one.
     Inode(InodeFault),
     /// The directory entry cannot be one.
@@ -264,6 +272,7 @@ impl fmt::Display for DamageKind {
             Self::Nesting => f.write_str("covers no less than the table it hangs in (a loop)"),
             Self::OutsideVolume => f.write_str("lies outside the volume"),
             Self::BehindDevice => f.write_str("lies behind the end of the device"),
+            Self::NoCopy => f.write_str("no copy that is here has it"),
             Self::Inode(fault) => fault.fmt(f),
             Self::Dirent(fault) => fault.fmt(f),
             Self::Dangling(inum) => write!(f, "names {inum}, which does not exist"),
@@ -498,6 +507,11 @@ pub enum Refusal {
         /// What is wrong with the header that says most.
         fault: HeaderFault,
     },
+    /// The devices are copies that cannot be used together.
+    Copies {
+        /// Which rule forbids it.
+        code: &'static str,
+    },
     /// The devices belong to different file systems.
     Mixed {
         /// Which device differs from the first.
@@ -552,6 +566,7 @@ impl Refusal {
             Self::NoDevices
             | Self::TooManyDevices
             | Self::MissingVolumes { .. }
+            | Self::Copies { .. }
             | Self::NoSuperRoot => None,
         }
     }
@@ -586,6 +601,10 @@ impl fmt::Display for Refusal {
             Self::Header { fault, .. } => {
                 write!(f, "no valid volume header ({fault}); restore the volume from a backup")
             }
+            Self::Copies { code } => write!(
+                f,
+                "{code}: these copies cannot be used together; `farrier copies status` tells why"
+            ),
             Self::Mixed { .. } => f.write_str(
                 "belongs to another file system than the first device; name the volumes of one",
             ),

@@ -34,6 +34,8 @@ pub struct Options {
     pub ahead_threads: usize,
     /// Open snapshots for writing too, where the volume is: they are kept as they are otherwise.
     pub writes_snapshots: bool,
+    /// What the operator says about copies.
+    pub copies: farrier_core::copies::lineage::Options,
 }
 
 impl Options {
@@ -49,6 +51,7 @@ impl Default for Options {
             cache_bytes: Self::CACHE_BYTES,
             ahead_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
             writes_snapshots: false,
+            copies: farrier_core::copies::lineage::Options::default(),
         }
     }
 }
@@ -180,6 +183,7 @@ impl Image {
             checks: Checks::with_crc32c(crc32c::crc32c),
             allow_truncated: options.allow_truncated,
             slot: options.header_slot,
+            copies: options.copies,
         };
         let volume = ready(drive::open(&opened, core_options)).map_err(|error| {
             let about = match &error {

@@ -12,6 +12,7 @@ pub mod images;
 pub mod manifest;
 pub mod model;
 pub mod ops;
+pub mod rack;
 pub mod ram;
 pub mod repairing;
 pub mod script;

@@ -266,6 +266,13 @@ impl Memory {
         }
     }
 
+    /// `root` is the root of its tree now, with the same contents in other places.
+    pub fn rebase(&mut self, root: Blockref) {
+        if let Some(tree) = self.trees.get_mut(&TreeId(root.key())) {
+            tree.root = root;
+        }
+    }
+
     /// A commit is on media.
     pub fn committed(&mut self, super_root: Blockref, budget: Budget) {
         self.super_root = super_root;

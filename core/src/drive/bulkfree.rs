@@ -4,10 +4,14 @@
 //! them without it: operations and flushes go on. What they allocate meanwhile counts as in use,
 //! and what they give back waits until the scan is done.
 
+use alloc::vec::Vec;
+
 use super::change::WriteHost;
 use super::commit::{Flusher, flush};
 use super::{Host, join_all, load_freemap};
+use crate::copies::CopySet;
 use crate::error::Error;
+use crate::freemap::{Freemap, Marks};
 use crate::scan::{Bulkfree, Step};
 
 /// What a bulk scan freed.
@@ -27,14 +31,21 @@ pub struct Freed {
 /// The volume failed.
 pub async fn begin<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<Bulkfree, Error> {
     flush(host, flusher, false).await?;
-    load_freemap(host, flusher.writer_mut().freemap_mut(), u64::MAX).await?;
-    let total_size = match flusher.header().raw().version.get() {
-        1 => flusher.header().raw().volu_size.get(),
-        _ => flusher.header().raw().total_size.get(),
-    };
+    // what a copy keeps that is not in sync yet is not for the tree of the others to say
+    let in_sync = flusher.writer().copies().map(CopySet::in_sync);
+    let sizes: Vec<(u8, u64)> =
+        flusher.headers.iter().map(|(copy, header)| (*copy, header.total_size())).collect();
+    let mut copies = Vec::new();
+    for (copy, freemap) in flusher.writer_mut().freemaps_mut() {
+        if in_sync.is_none_or(|in_sync| in_sync & 1 << copy != 0) {
+            load_freemap(host, copy, freemap, u64::MAX).await?;
+            let size = sizes.iter().find(|(one, _)| *one == copy).map_or(0, |(_, size)| *size);
+            copies.push((in_sync.map(|_| copy), size));
+        }
+    }
     let mut scan = host.look(|memory| {
         let memory = memory.ok_or(Error::ReadOnly)?;
-        let mut scan = Bulkfree::new(*memory.super_root(), total_size);
+        let mut scan = Bulkfree::of_copies(*memory.super_root(), &copies);
         for (_, tree) in memory.trees() {
             for (_, orphan) in tree.orphans() {
                 scan.add_orphan(&orphan.image);
@@ -42,10 +53,18 @@ pub async fn begin<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<Bulk
         }
         Ok::<_, Error>(scan)
     })?;
-    let freemap = flusher.writer_mut().freemap_mut();
-    freemap.begin_scan();
-    scan.set_number(freemap.scan_number());
+    for (copy, freemap) in flusher.writer_mut().freemaps_mut() {
+        if copies.iter().any(|(one, _)| one.is_none_or(|one| one == copy)) {
+            freemap.begin_scan();
+        }
+    }
+    scan.set_number(scan_number(flusher));
     Ok(scan)
+}
+
+/// Which scan is on its way: of all allocators the newest.
+fn scan_number(flusher: &mut Flusher) -> Option<u64> {
+    flusher.writer_mut().freemaps_mut().filter_map(|(_, freemap)| freemap.scan_number()).max()
 }
 
 /// Lets a scan run to its end. Hosts with their own way of reading many blocks do this themselves.
@@ -67,27 +86,52 @@ pub async fn finish<H: WriteHost>(
     flusher: &mut Flusher,
     scan: Bulkfree,
 ) -> Result<Freed, Error> {
-    if scan.number().is_none() || scan.number() != flusher.writer().freemap().scan_number() {
+    if scan.number().is_none() || scan.number() != scan_number(flusher) {
         return Err(Error::Busy);
     }
     let blocks = scan.blocks();
     let marks = match scan.finish() {
         Ok(marks) => marks,
         Err(error) => {
-            flusher.writer_mut().freemap_mut().end_scan();
+            end_scan(flusher);
             return Err(error);
         }
     };
     flusher.writer_mut().take_leaked();
-    let staged = flusher.writer_mut().freemap_mut().stage(&marks);
+    let mut freed = Freed { blocks, ..Freed::default() };
+    each_marked(flusher, &marks, |freemap, marks| {
+        freed.corrupt_bytes += freemap.stage(marks).corrupt * CHUNK_LEN;
+    });
     for _ in 0..flusher.reuse_delay() {
         flush(host, flusher, true).await?;
     }
-    let freed = flusher.writer_mut().freemap_mut().free_staged(&marks);
-    flusher.writer_mut().freemap_mut().end_scan();
+    each_marked(flusher, &marks, |freemap, marks| {
+        let staged = freemap.free_staged(marks);
+        freed.corrupt_bytes += staged.corrupt * CHUNK_LEN;
+        freed.bytes = freed.bytes.max(staged.freed * CHUNK_LEN);
+    });
+    end_scan(flusher);
     flush(host, flusher, true).await?;
-    let corrupt_bytes = (staged.corrupt + freed.corrupt) * CHUNK_LEN;
-    Ok(Freed { bytes: freed.freed * CHUNK_LEN, corrupt_bytes, blocks })
+    Ok(freed)
+}
+
+/// Gives up a scan: nothing is freed.
+pub fn end_scan(flusher: &mut Flusher) {
+    for (_, freemap) in flusher.writer_mut().freemaps_mut() {
+        freemap.end_scan();
+    }
+}
+
+fn each_marked(
+    flusher: &mut Flusher,
+    all: &[(Option<u8>, Marks)],
+    mut work: impl FnMut(&mut Freemap, &Marks),
+) {
+    for (copy, freemap) in flusher.writer_mut().freemaps_mut() {
+        if let Some((_, marks)) = all.iter().find(|(one, _)| one.is_none_or(|one| one == copy)) {
+            work(freemap, marks);
+        }
+    }
 }
 
 const CHUNK_LEN: u64 = 16 << 10;

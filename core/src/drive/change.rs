@@ -3,10 +3,13 @@
 use alloc::vec::Vec;
 
 use super::{Host, fetch_all};
+use crate::copies::EpochId;
+use crate::copies::epoch::Stamp;
 use crate::dirty::Memory;
-use crate::engine::{Change, Stop, Turn, View};
+use crate::engine::{Change, Stop, Turn, View, Want};
 use crate::error::{Error, Limit};
 use crate::flush::{Piece, Placed};
+use crate::units::{Tid, Uuid, WallTime};
 
 /// What a change has to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +17,24 @@ pub enum Pressure {
     /// There is no room on media for what it may need. What is reserved becomes less with a flush;
     /// this is the how-manieth time that it is asked for, from 0.
     Space(u32),
+}
+
+/// Where and when an epoch of copies begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// Random bytes, never all zero: its name.
+    pub id: [u8; 16],
+    /// The host.
+    pub host: Uuid,
+    /// Its clock.
+    pub time: WallTime,
+}
+
+impl Origin {
+    /// An epoch from here that begins with the transaction `tid`.
+    pub(super) const fn stamp(self, tid: Tid) -> Stamp {
+        Stamp { id: EpochId(self.id), host: self.host, time: self.time, start_tid: tid }
+    }
 }
 
 /// Times that a change asks for space before it fails.
@@ -37,23 +58,42 @@ pub trait WriteHost: Host {
     /// The volume failed.
     fn relieve(&self, pressure: Pressure) -> impl Future<Output = Result<(), Error>>;
 
-    /// Writes pieces, in any order.
+    /// Fetches a block as it is stored: checked, not expanded, and not kept.
+    ///
+    /// # Errors
+    /// As [`fetch`](Host::fetch).
+    fn fetch_stored(&self, want: &Want) -> impl Future<Output = Result<Vec<u8>, Error>>;
+
+    /// Writes pieces, in any order. On a volume with copies a device that fails keeps nobody else
+    /// from getting theirs: the copy is [lost](crate::volume::LiveCopies::lose), and that is no
+    /// error.
     ///
     /// # Errors
     /// What a device said.
     fn write(&self, pieces: Vec<Piece>) -> impl Future<Output = Result<(), Error>>;
 
-    /// Writes a header, or part of one, at `offset` of the device of the root volume.
+    /// Writes a header, or part of one, at `offset` of the device of the root volume, or of `copy`.
     ///
     /// # Errors
-    /// What the device said.
-    fn write_header(&self, offset: u64, bytes: Vec<u8>) -> impl Future<Output = Result<(), Error>>;
+    /// As [`write`](Self::write).
+    fn write_header(
+        &self,
+        copy: u8,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> impl Future<Output = Result<(), Error>>;
 
     /// Everything written before stays, whatever happens, when this is done.
     ///
     /// # Errors
-    /// What a device said.
+    /// As [`write`](Self::write).
     fn barrier(&self) -> impl Future<Output = Result<(), Error>>;
+
+    /// Chance, clock and name of this host, for the lineage of copies; `None` where there are none:
+    /// then a copy that fails ends all writing.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
 
     /// Applies `work` to every item, in parallel if the host can; results in the same order.
     fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {

@@ -10,20 +10,20 @@ use alloc::vec::Vec;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::change::WriteHost;
+use super::finish::{Lineage, finish};
 use super::pfs::{self, PfsChange, PlannedPfs};
 use super::{REUSE_DELAY, run};
 use crate::dirty::{DirtyBlock, DirtyInode, Head, Layer, Memory, Orphan, Tree, TreeId};
 use crate::engine::Block;
 use crate::error::{BlockKind, Error, Place};
 use crate::flush::{
-    EditTree, FindBase, HeaderWriter, Prepared, Roots, Shape, Stamp, Writer, YoungBlocks, prepare,
+    EditTree, FindBase, HeaderWriter, Prepared, Shape, Stamp, Writer, YoungBlocks, prepare,
 };
 use crate::fs::Pfs;
 use crate::fs::node::Base;
 use crate::media::FILE_BLOCK_LEN;
 use crate::media::blockref::Blockref;
 use crate::media::check::Verified;
-use crate::media::header::SHADOW_OFFSET;
 use crate::media::inode::{INODE_LEN, Inode, OP_DIRECT_DATA, ObjectKind};
 use crate::media::raw::{RawBlockref, RawInode};
 use crate::tree::{Dropped, Edit, Edited, Holder, Table, render_into};
@@ -37,13 +37,31 @@ const WRITE_LEN: usize = 8 << 20;
 /// What a volume needs to write commits.
 #[derive(Debug)]
 pub struct Flusher {
-    writer: Writer,
-    header: HeaderWriter,
+    pub(super) writer: Writer,
+    /// One for each copy that is written to, by copy; exactly one on a volume without copies. The
+    /// first is of a copy that is in sync.
+    pub(super) headers: Vec<(u8, HeaderWriter)>,
+    /// What the headers say of copies.
+    pub(super) lineage: Option<Lineage>,
 }
 
 impl Flusher {
-    pub(super) const fn new(writer: Writer, header: HeaderWriter) -> Self {
-        Self { writer, header }
+    pub(super) fn new(writer: Writer, header: HeaderWriter) -> Self {
+        Self { writer, headers: alloc::vec![(0, header)], lineage: None }
+    }
+
+    pub(super) const fn of_copies(
+        writer: Writer,
+        headers: Vec<(u8, HeaderWriter)>,
+        lineage: Lineage,
+    ) -> Self {
+        Self { writer, headers, lineage: Some(lineage) }
+    }
+
+    /// What the headers say of copies; `None` on a volume without.
+    #[must_use]
+    pub const fn lineage(&self) -> Option<&Lineage> {
+        self.lineage.as_ref()
     }
 
     /// Places for blocks.
@@ -57,15 +75,21 @@ impl Flusher {
         &mut self.writer
     }
 
-    /// Headers.
+    /// The header of the last commit.
+    ///
+    /// # Panics
+    /// There is none: a volume whose last copy is gone has no flusher any more.
     #[must_use]
-    pub const fn header(&self) -> &HeaderWriter {
-        &self.header
+    pub fn header(&self) -> &HeaderWriter {
+        &self.headers.first().expect("a flusher has a header").1
     }
 
-    /// Headers, to be changed.
-    pub const fn header_mut(&mut self) -> &mut HeaderWriter {
-        &mut self.header
+    /// The header of the last commit, to be changed.
+    ///
+    /// # Panics
+    /// As [`Flusher::header`].
+    pub fn header_mut(&mut self) -> &mut HeaderWriter {
+        &mut self.headers.first_mut().expect("a flusher has a header").1
     }
 
     /// Commits that a block which is given back waits for before its space is used again.
@@ -168,7 +192,12 @@ pub async fn change_pfs<H: WriteHost>(
     commit_or_fail(host, flusher, frozen, super_root, Some(&planned)).await
 }
 
-fn check_alive<H: WriteHost>(host: &H) -> Result<(), Error> {
+/// A reference that we made ourselves.
+pub(super) fn parsed(raw: &RawBlockref) -> Result<Blockref, Error> {
+    Blockref::parse(raw).ok().flatten().ok_or(Error::InvalidArgument)
+}
+
+pub(super) fn check_alive<H: WriteHost>(host: &H) -> Result<(), Error> {
     match host.look(|memory| memory.and_then(Memory::failed)) {
         Some(error) => Err(error),
         None => Ok(()),
@@ -219,7 +248,7 @@ async fn commit<H: WriteHost>(
     super_root: Blockref,
     planned: Option<&PlannedPfs>,
 ) -> Result<(), Error> {
-    let before = flusher.header.mirror_tid();
+    let before = flusher.header().mirror_tid();
     // a header behind the last transaction would never be taken for the newest one
     let tid = Tid(before.0.checked_add(1).ok_or(Error::ReadOnly)?);
     if frozen.iter().any(|frozen| frozen.layer.shares()) {
@@ -244,9 +273,6 @@ async fn commit<H: WriteHost>(
         flusher.writer.share(tid);
     }
     let budget = flusher.writer.budget();
-    // the committed references are our own
-    let parsed =
-        |raw: &RawBlockref| Blockref::parse(raw).ok().flatten().ok_or(Error::InvalidArgument);
     let super_root = parsed(&super_root)?;
     let roots = trees
         .into_iter()
@@ -258,54 +284,6 @@ async fn commit<H: WriteHost>(
         }
         memory.committed(super_root, budget);
     });
-    Ok(())
-}
-
-/// The freemap, the barrier, the header, the barrier.
-async fn finish<H: WriteHost>(
-    host: &H,
-    flusher: &mut Flusher,
-    super_root: &RawBlockref,
-    tid: Tid,
-) -> Result<(), Error> {
-    let modify = Tid(super_root.modify_tid.get());
-    let Flusher { writer, header } = flusher;
-    host.keep(writer.take_placed());
-    host.write(writer.take_pieces()).await?;
-    let checks = *writer.checks();
-    let sealed = writer.freemap_mut().seal(tid, modify, &checks);
-    let free_bytes = writer.freemap().free_bytes();
-    let blocks = sealed.blocks.into_iter().map(|(offset, bytes)| crate::flush::Piece {
-        offset,
-        bytes: crate::flush::Bytes::Owned(bytes),
-    });
-    host.write(blocks.collect()).await?;
-    if let Some(bytes) = header.take_torn() {
-        write_header(host, header, 0, bytes).await?;
-        host.barrier().await?;
-    }
-    let roots = Roots { super_root, freemap: &sealed.root, free_bytes, tid };
-    let (offset, bytes) = header.next(roots, &checks);
-    if header.is_single() {
-        // The one header will be written over: if that is cut short, this one stands for it.
-        write_header(host, header, SHADOW_OFFSET, bytes.clone()).await?;
-    }
-    host.barrier().await?;
-    write_header(host, header, offset, bytes).await?;
-    host.barrier().await?;
-    writer.freemap_mut().committed();
-    Ok(())
-}
-
-async fn write_header<H: WriteHost>(
-    host: &H,
-    header: &mut HeaderWriter,
-    offset: u64,
-    bytes: Vec<u8>,
-) -> Result<(), Error> {
-    for (offset, bytes) in header.changes(offset, bytes) {
-        host.write_header(offset, bytes).await?;
-    }
     Ok(())
 }
 
@@ -377,9 +355,12 @@ async fn flush_contents<H: WriteHost>(
     let mut edits: BTreeMap<u64, Vec<Edit>> = BTreeMap::new();
     let mut jobs = Vec::with_capacity(BATCH);
     for (inum, inode) in layer.inodes() {
-        let Some(shape) = shape_of(inode) else {
+        let Some(mut shape) = shape_of(inode) else {
             continue;
         };
+        if writer.copies().is_some() {
+            shape = shape.checked();
+        }
         for (index, block) in &inode.blocks {
             let key = index * FILE_BLOCK_LEN;
             let edit = match block {

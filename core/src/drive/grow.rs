@@ -44,7 +44,7 @@ pub async fn grow<H: WriteHost>(
         return Ok(Grown { from, to, freed: 0 });
     }
     flush(host, flusher, false).await?;
-    load_freemap(host, flusher.writer_mut().freemap_mut(), u64::MAX).await?;
+    load_freemap(host, 0, flusher.writer_mut().freemap_mut(), u64::MAX).await?;
     // all of it was loaded; a zone that cannot be is one that cannot be grown
     let freed = flusher.writer_mut().freemap_mut().grow(to).map_err(|_| Error::NotSupported)?;
     let raw = flusher.header_mut().raw_mut();

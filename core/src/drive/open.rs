@@ -1,9 +1,12 @@
 //! Opening a volume for writing: its freemap, and what the freemap may have missed.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::commit::Flusher;
+use super::finish::Lineage;
 use super::{Host, REUSE_DELAY, run};
+use crate::copies::CopySet;
 use crate::dirty::{Memory, Tree};
 use crate::engine::Want;
 use crate::error::{BlockKind, Damage, DamageKind, Error};
@@ -12,9 +15,10 @@ use crate::flush::{HeaderWriter, Writer};
 use crate::freemap::{Class, Freemap};
 use crate::fs::{OpenPfs, Pfs};
 use crate::media::blockref::{Blockref, slots};
+use crate::media::header::VolumeHeader;
 use crate::media::inode::{CONTENT_START, Inode};
-use crate::units::Inum;
-use crate::volume::Volume;
+use crate::units::{Inum, Tid};
+use crate::volume::{Copies, Volume};
 
 /// Free space that is looked for before a volume is ready: the rest of a large freemap is read when
 /// it is needed.
@@ -32,22 +36,72 @@ pub async fn open_for_writing<H: Host>(
     host: &H,
     volume: &Volume,
 ) -> Result<(Flusher, Memory), Error> {
+    if let Some(copies) = volume.group() {
+        return open_copies(host, volume, copies).await;
+    }
     let header = volume.header();
-    let mut freemap = Freemap::new(
-        header.total_size(),
-        header.allocator_beg(),
-        &header.raw().freemap_blockset,
-        header.allocator_free(),
-        REUSE_DELAY,
-    )?;
-    load_freemap(host, &mut freemap, FREE_BYTES_WANTED).await?;
+    let mut freemap = freemap_of(header)?;
+    load_freemap(host, 0, &mut freemap, FREE_BYTES_WANTED).await?;
     if header.mirror_tid() > header.freemap_tid() {
-        recover(host, volume, &mut freemap).await?;
+        recover(host, volume, header.freemap_tid(), None, &mut freemap).await?;
     }
     let writer = Writer::new(freemap, header.mirror_tid(), *volume.checks());
     let memory = memory_of(volume, &writer);
     let flusher = Flusher::new(writer, HeaderWriter::new(header, volume.chosen_slot()));
     Ok((flusher, memory))
+}
+
+fn freemap_of(header: &VolumeHeader) -> Result<Freemap, Error> {
+    Ok(Freemap::new(
+        header.total_size(),
+        header.allocator_beg(),
+        &header.raw().freemap_blockset,
+        header.allocator_free(),
+        REUSE_DELAY,
+    )?)
+}
+
+/// As [`open_for_writing`]: every copy has a freemap of its own.
+async fn open_copies<H: Host>(
+    host: &H,
+    volume: &Volume,
+    copies: &Copies,
+) -> Result<(Flusher, Memory), Error> {
+    if copies.decision().writable.is_err() {
+        return Err(Error::ReadOnly);
+    }
+    let set = CopySet::of(copies.group());
+    let after = copies.decision().after;
+    let (mut freemaps, mut headers) = (Vec::new(), Vec::new());
+    for one in copies.headers() {
+        if set.attached() & 1 << one.copy == 0 {
+            continue;
+        }
+        let mut freemap = freemap_of(&one.header)?;
+        // what is free of a copy is looked for in all of it: no other one makes up for it
+        load_freemap(host, one.copy, &mut freemap, u64::MAX).await?;
+        let known = one.header.freemap_tid();
+        if volume.header().mirror_tid() > known {
+            recover(host, volume, known, Some(one.copy), &mut freemap).await?;
+        }
+        freemaps.push((one.copy, freemap));
+        let mut writer = HeaderWriter::new(&one.header, one.slot);
+        // a copy that lags goes on with the others, behind what any of them ever wrote
+        writer.raw_mut().mirror_tid.set(after.0);
+        headers.push((one.copy, writer));
+    }
+    if freemaps.is_empty() {
+        return Err(Error::Halted);
+    }
+    let writer = Writer::of_copies(freemaps, set, after, *volume.checks());
+    let memory = memory_of(volume, &writer);
+    let decision = copies.decision();
+    let lineage = Lineage::new(
+        decision.group.clone(),
+        decision.mint.map(|mint| mint.cause),
+        Arc::clone(copies.live()),
+    );
+    Ok((Flusher::of_copies(writer, headers, lineage), memory))
 }
 
 /// What is in memory of a volume that nothing was changed of yet.
@@ -56,13 +110,14 @@ pub(super) fn memory_of(volume: &Volume, writer: &Writer) -> Memory {
     Memory::new(volume.super_root(), writer.budget(), kept)
 }
 
-/// Loads freemap blocks until `free_bytes` are known to be free, or all of it is in memory. Blocks
+/// Loads freemap blocks of `copy` (0 on a volume without copies) until `free_bytes` are known to be free, or all of it is in memory. Blocks
 /// that cannot be had are set aside: their zones are left alone.
 ///
 /// # Errors
 /// None so far: damage only makes space unusable.
 pub async fn load_freemap<H: Host>(
     host: &H,
+    copy: u8,
     freemap: &mut Freemap,
     free_bytes: u64,
 ) -> Result<(), Error> {
@@ -74,12 +129,13 @@ pub async fn load_freemap<H: Host>(
         if unread.is_empty() || (has_enough && !leads_to_more) {
             return Ok(());
         }
-        load_blocks(host, freemap, &unread).await;
+        load_blocks(host, copy, freemap, &unread).await;
     }
 }
 
-async fn load_blocks<H: Host>(host: &H, freemap: &mut Freemap, blockrefs: &[Blockref]) {
-    let wants: Vec<Option<Want>> = blockrefs.iter().map(Want::of).collect();
+async fn load_blocks<H: Host>(host: &H, copy: u8, freemap: &mut Freemap, blockrefs: &[Blockref]) {
+    let on_copy = |blockref| Want::of(blockref).map(|want| want.only_on(copy));
+    let wants: Vec<Option<Want>> = blockrefs.iter().map(on_copy).collect();
     let fetches = wants.iter().flatten().map(|want| host.fetch(want)).collect();
     let mut got = super::join_all(fetches).await.into_iter();
     for (blockref, want) in blockrefs.iter().zip(wants) {
@@ -125,16 +181,23 @@ pub(super) async fn open_root<H: super::change::WriteHost>(
 /// # Errors
 /// Damage in what is newer than the freemap, or [`Error::ReadOnly`] where the freemap cannot take it
 /// in: something that is in use might be handed out.
-async fn recover<H: Host>(host: &H, volume: &Volume, freemap: &mut Freemap) -> Result<(), Error> {
-    let known = volume.header().freemap_tid();
+async fn recover<H: Host>(
+    host: &H,
+    volume: &Volume,
+    known: Tid,
+    copy: Option<u8>,
+    freemap: &mut Freemap,
+) -> Result<(), Error> {
     let mut stack = Vec::from([volume.super_root()]);
     while let Some(blockref) = stack.pop() {
         if blockref.mirror_tid() <= known {
             continue;
         }
-        if let (Some(location), Some(class)) = (blockref.location(), Class::of(blockref.kind())) {
+        if let (Some(location), Some(class)) =
+            (blockref.location_on(copy), Class::of(blockref.kind()))
+        {
             while let Some(unread) = freemap.unread_for(location.offset) {
-                load_blocks(host, freemap, &[unread]).await;
+                load_blocks(host, copy.unwrap_or(0), freemap, &[unread]).await;
             }
             if freemap.mark_recovered(location, class).is_err() {
                 return Err(Error::ReadOnly);

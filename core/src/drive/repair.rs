@@ -107,7 +107,7 @@ pub(super) async fn open<H: Host>(
         header.allocator_free(),
         REUSE_DELAY,
     )?;
-    load_freemap(host, &mut freemap, u64::MAX).await?;
+    load_freemap(host, 0, &mut freemap, u64::MAX).await?;
     freemap.rebuild();
     freemap.keep(marks);
     for repair in plan.repairs() {

@@ -10,12 +10,13 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use super::bulkfree::{self, Freed};
-use super::change::{self, Pressure, WriteHost};
+use super::change::{self, Origin, Pressure, WriteHost};
 use super::commit::{self, Flusher};
 use super::grow::{Grown, grow};
 use super::open::{load_freemap, open_for_writing, open_tree};
 use super::pfs::PfsChange;
-use super::{Host, read_block, repair, run};
+use super::resync::{Filled, resync};
+use super::{Host, read_block, read_stored, repair, run, write_header, write_piece};
 use crate::dirty::{Budget, Memory};
 use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use crate::error::Error;
@@ -38,6 +39,7 @@ pub struct Solo<S> {
     flusher: RefCell<Option<Box<Flusher>>>,
     dirty_max: Cell<u64>,
     seed: Cell<u64>,
+    origin: Cell<Option<Origin>>,
 }
 
 impl<S> fmt::Debug for Solo<S> {
@@ -61,6 +63,7 @@ impl<S: Storage> Solo<S> {
             flusher: RefCell::new(None),
             dirty_max: Cell::new(DIRTY_MAX),
             seed: Cell::new(1),
+            origin: Cell::new(None),
         })
     }
 
@@ -103,6 +106,23 @@ impl<S: Storage> Solo<S> {
         host.memory.replace(Some(memory));
         host.flusher.replace(Some(Box::new(flusher)));
         Ok(host)
+    }
+
+    /// Fills in what copies lack, up to about `budget` bytes; see [`resync`](super::resync::resync).
+    ///
+    /// # Errors
+    /// The volume failed; [`Error::Busy`] while a flush is on its way.
+    pub async fn resync(&self, budget: u64) -> Result<Filled, Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = resync(self, &mut flusher, budget).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Chance, clock and host of the epochs of copies that begin from now on; the bytes are changed
+    /// a little for each.
+    pub fn set_origin(&self, origin: Origin) {
+        self.origin.set(Some(origin));
     }
 
     /// Opens a PFS for writing.
@@ -239,7 +259,7 @@ impl<S: Storage> Solo<S> {
     /// More of the freemap, where that is what is missing.
     async fn load_more(&self) -> Result<(), Error> {
         let mut flusher = self.take_flusher()?;
-        let loaded = load_freemap(self, flusher.writer_mut().freemap_mut(), u64::MAX).await;
+        let loaded = load_freemap(self, 0, flusher.writer_mut().freemap_mut(), u64::MAX).await;
         let budget = flusher.writer().budget();
         self.flusher.replace(Some(flusher));
         self.alter(|memory| memory.set_budget(budget));
@@ -315,23 +335,41 @@ impl<S: Storage> WriteHost for Solo<S> {
         Ok(())
     }
 
+    async fn fetch_stored(&self, want: &Want) -> Result<Vec<u8>, Error> {
+        Ok(read_stored(&self.volume, &self.storage, want).await?.block)
+    }
+
     async fn write(&self, pieces: Vec<Piece>) -> Result<(), Error> {
         for piece in pieces {
-            let (device, offset) = self.volume.place_of(piece.offset, piece.bytes.len())?;
-            self.storage.write(device, offset, &piece.bytes).await?;
+            write_piece(&self.volume, &self.storage, &piece).await?;
         }
         Ok(())
     }
 
-    async fn write_header(&self, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
-        Ok(self.storage.write(self.volume.root_device(), offset, &bytes).await?)
+    async fn write_header(&self, copy: u8, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
+        write_header(&self.volume, &self.storage, copy, offset, &bytes).await
     }
 
     async fn barrier(&self) -> Result<(), Error> {
-        for piece in self.volume.pieces() {
-            self.storage.barrier(piece.device).await?;
+        for device in self.volume.written_devices() {
+            let done = self.storage.barrier(device).await;
+            self.volume.absorb(device, done)?;
         }
         Ok(())
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        let mut origin = self.origin.get()?;
+        let drawn = origin;
+        // no two epochs of one host have one name
+        for byte in &mut origin.id {
+            *byte = byte.wrapping_add(1);
+            if *byte != 0 {
+                break;
+            }
+        }
+        self.origin.set(Some(origin));
+        Some(drawn)
     }
 
     fn keep(&self, placed: Vec<Placed>) {

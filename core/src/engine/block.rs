@@ -4,10 +4,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::error::{BlockKind, Damage, DamageKind, Place};
+use crate::media::addresses::Addresses;
 use crate::media::blockref::{Blockref, Location};
 use crate::media::check::{CheckCode, Checks, Verified};
 use crate::media::compress::{self, Compression};
-use crate::units::MediaOffset;
+use crate::units::{MediaOffset, Tid};
 
 /// A block's believed and expanded bytes, shared by everybody who holds it.
 pub type Block = Arc<Verified>;
@@ -27,6 +28,11 @@ pub struct BlockId {
 pub struct Want {
     id: BlockId,
     place: Place,
+    tid: Tid,
+    /// What its blockref says of copies; noise on a volume without.
+    addresses: Option<Addresses>,
+    /// The one copy that it is wanted from.
+    only: Option<u8>,
 }
 
 impl BlockId {
@@ -45,7 +51,43 @@ impl Want {
         let check = blockref.check_code();
         let generation = if check == CheckCode::Unchecked { blockref.mirror_tid().0 } else { 0 };
         let id = BlockId { location, check, compression: blockref.compression(), generation };
-        Some(Self { id, place: blockref.place() })
+        let raw = blockref.raw();
+        // other writers leave 0 or 255 there, which is no set of copies
+        let may_have = raw.copy_id != 0 && raw.copy_id != 0xff;
+        let addresses = if may_have { Addresses::of(raw).ok() } else { None };
+        Some(Self {
+            id,
+            place: blockref.place(),
+            tid: blockref.mirror_tid(),
+            addresses,
+            only: None,
+        })
+    }
+
+    /// The same, from `copy` only, where it lies at the address that the blockref names first: so
+    /// it is with what every copy has of its own.
+    #[must_use]
+    pub const fn only_on(self, copy: u8) -> Self {
+        Self { only: Some(copy), ..self }
+    }
+
+    /// The one copy that it is wanted from, if it does not matter which.
+    #[must_use]
+    pub const fn only(&self) -> Option<u8> {
+        self.only
+    }
+
+    /// The transaction that wrote it.
+    #[must_use]
+    pub const fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Where it lies on each copy, on a volume that has copies; `None` if what its blockref says of
+    /// that cannot be.
+    #[must_use]
+    pub const fn addresses(&self) -> Option<Addresses> {
+        self.addresses
     }
 
     /// Its identity.
@@ -70,6 +112,17 @@ impl Want {
     #[must_use]
     pub fn is_data(&self) -> bool {
         self.place.kind == BlockKind::Data
+    }
+
+    /// What a device gave, if it is what was wanted.
+    ///
+    /// # Errors
+    /// The bytes are not the block that was wanted.
+    pub fn check(&self, mut stored: Vec<u8>, checks: &Checks) -> Result<Vec<u8>, Damage> {
+        let damage = |mismatch| Damage::new(self.place, DamageKind::Check(mismatch));
+        let mut verified =
+            checks.verify(core::mem::take(&mut stored), self.id.check).map_err(damage)?;
+        Ok(core::mem::take(verified.ours_mut()))
     }
 
     /// Makes a block of what a device gave: checks it and expands it.

@@ -66,6 +66,17 @@ impl HeaderWriter {
         &self.raw
     }
 
+    /// Size of all volumes together in bytes.
+    #[must_use]
+    pub fn total_size(&self) -> u64 {
+        // only version 2 knows several
+        if self.raw.version.get() == 2 {
+            self.raw.total_size.get()
+        } else {
+            self.raw.volu_size.get()
+        }
+    }
+
     /// The header of the last commit, to be changed beyond what [`HeaderWriter::next`] does.
     pub const fn raw_mut(&mut self) -> &mut RawVolumeHeader {
         &mut self.raw
@@ -74,6 +85,7 @@ impl HeaderWriter {
     /// The next header and where it goes on the root volume's device: the slots take turns, as far
     /// as the volume has them.
     pub fn next(&mut self, roots: Roots<'_>, checks: &Checks) -> (u64, Vec<u8>) {
+        self.slot = self.next_slot();
         let raw = &mut *self.raw;
         if let Some(slot) =
             raw.sroot_blockset.iter_mut().find(|slot| slot.kind == 1 && slot.key.get() == 0)
@@ -84,9 +96,19 @@ impl HeaderWriter {
         raw.allocator_free.set(roots.free_bytes);
         raw.mirror_tid.set(roots.tid.0);
         raw.freemap_tid.set(roots.tid.0);
-        seal(raw, checks);
-        self.slot = self.next_slot();
+        self.again(checks)
+    }
+
+    /// The same header once more, with what was changed of it since.
+    pub fn again(&mut self, checks: &Checks) -> (u64, Vec<u8>) {
+        seal(&mut self.raw, checks);
         (self.slot * HEADER_STRIDE, self.raw.as_bytes().to_vec())
+    }
+
+    /// The super-root that the last header refers to.
+    #[must_use]
+    pub fn super_root(&self) -> Option<&RawBlockref> {
+        self.raw.sroot_blockset.iter().find(|slot| slot.kind == 1 && slot.key.get() == 0)
     }
 
     /// The parts of a header at `offset` that differ from what was last written there: all of it the

@@ -22,4 +22,4 @@ mod writer;
 pub use headers::{HeaderWriter, Roots};
 pub use prepare::{Prepared, Shape, Stored, prepare};
 pub use trees::{EditTree, FindBase, YoungBlocks};
-pub use writer::{Bytes, Piece, Placed, Stamp, Writer};
+pub use writer::{Bytes, Piece, Placed, Stamp, Writer, valid};

@@ -28,6 +28,19 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// The same, but with a check code in any case: a block that several copies should have the
+    /// same of has to be told from what one of them might give instead.
+    #[must_use]
+    pub const fn checked(self) -> Self {
+        let check = match self.check {
+            CheckMethod::None | CheckMethod::Disabled => CheckMethod::Xxhash64,
+            other => other,
+        };
+        Self { check, ..self }
+    }
+}
+
 /// What is to be stored of a file block.
 #[derive(Clone, Debug)]
 pub enum Prepared {

@@ -5,11 +5,13 @@ use alloc::vec::Vec;
 use zerocopy::FromZeros;
 
 use super::prepare::{Prepared, Stored};
+use crate::copies::CopySet;
 use crate::dirty::Budget;
 use crate::engine::{Block, Want};
 use crate::error::Error;
 use crate::freemap::{Class, Freemap};
-use crate::media::blockref::Blockref;
+use crate::media::addresses::Addresses;
+use crate::media::blockref::{Blockref, Location};
 use crate::media::check::{CheckMethod, Checks, Verified, store};
 use crate::media::compress::Compression;
 use crate::media::dirent::EMBEDDED_MAX;
@@ -36,6 +38,16 @@ pub enum Bytes {
     Shared(Block),
 }
 
+impl Bytes {
+    /// The same, so that many can have them.
+    fn shared(self) -> Self {
+        match self {
+            Self::Owned(bytes) => Self::Shared(Block::new(Verified::ours(bytes))),
+            shared @ Self::Shared(_) => shared,
+        }
+    }
+}
+
 impl core::ops::Deref for Bytes {
     type Target = [u8];
 
@@ -50,7 +62,9 @@ impl core::ops::Deref for Bytes {
 /// Something to write.
 #[derive(Clone, Debug)]
 pub struct Piece {
-    /// Where, in the address space of the volume.
+    /// To which copy; 0 on a volume without copies.
+    pub copy: u8,
+    /// Where, in the address space of the volume or the copy.
     pub offset: MediaOffset,
     /// What.
     pub bytes: Bytes,
@@ -65,19 +79,32 @@ pub struct Placed {
     pub block: Block,
 }
 
+/// The space of one copy, and what waits to be written there.
+#[derive(Debug)]
+struct Shelf {
+    copy: u8,
+    freemap: Freemap,
+    pieces: Vec<Piece>,
+    data_near: Option<MediaOffset>,
+}
+
 /// Gives blocks their places. Lives as long as the volume is open for writing.
+///
+/// A volume without copies has one shelf. With copies there is one for each copy that is written
+/// to, and a block gets a place on every one that may have it (copies 3.3, W1 and W2).
 #[derive(Debug)]
 pub struct Writer {
-    freemap: Freemap,
+    /// Never empty; ascending by copy.
+    shelves: Vec<Shelf>,
+    /// Which copies there are, and what of theirs counts; `None` on a volume without copies.
+    set: Option<CopySet>,
     checks: Checks,
     /// Blocks of transactions up to this one may be referred to from several places.
     shared_tid: Tid,
-    pieces: Vec<Piece>,
     pieces_bytes: usize,
     placed: Vec<Placed>,
     /// Bytes that are no longer referred to and that only a bulk scan can give back.
     leaked_bytes: u64,
-    data_near: Option<MediaOffset>,
 }
 
 /// Small pieces that follow each other are put together up to this length.
@@ -86,28 +113,81 @@ const PIECE_MAX: usize = 256 << 10;
 impl Writer {
     /// A writer over `freemap`. Nothing that was written up to `shared_tid` is given back directly.
     #[must_use]
-    pub const fn new(freemap: Freemap, shared_tid: Tid, checks: Checks) -> Self {
+    pub fn new(freemap: Freemap, shared_tid: Tid, checks: Checks) -> Self {
         Self {
-            freemap,
+            shelves: alloc::vec![Shelf::new(0, freemap)],
+            set: None,
             checks,
             shared_tid,
-            pieces: Vec::new(),
             pieces_bytes: 0,
             placed: Vec::new(),
             leaked_bytes: 0,
-            data_near: None,
         }
     }
 
-    /// The allocator.
+    /// As [`Writer::new`], for a volume of copies: the allocator of each that is written to.
     #[must_use]
-    pub const fn freemap(&self) -> &Freemap {
-        &self.freemap
+    pub fn of_copies(
+        freemaps: Vec<(u8, Freemap)>,
+        set: CopySet,
+        shared_tid: Tid,
+        checks: Checks,
+    ) -> Self {
+        let shelves = freemaps.into_iter().map(|(copy, freemap)| Shelf::new(copy, freemap));
+        Self {
+            shelves: shelves.collect(),
+            set: Some(set),
+            checks,
+            shared_tid,
+            pieces_bytes: 0,
+            placed: Vec::new(),
+            leaked_bytes: 0,
+        }
     }
 
-    /// The allocator, to be changed.
-    pub const fn freemap_mut(&mut self) -> &mut Freemap {
-        &mut self.freemap
+    /// The allocator, of the first copy if there are several.
+    ///
+    /// # Panics
+    /// There is none: a volume whose last copy is gone has no writer any more.
+    #[must_use]
+    pub fn freemap(&self) -> &Freemap {
+        &self.shelves.first().expect("a writer has an allocator").freemap
+    }
+
+    /// The allocator, of the first copy if there are several, to be changed.
+    ///
+    /// # Panics
+    /// As [`Writer::freemap`].
+    pub fn freemap_mut(&mut self) -> &mut Freemap {
+        &mut self.shelves.first_mut().expect("a writer has an allocator").freemap
+    }
+
+    /// The allocators of all copies that are written to, by copy.
+    pub fn freemaps_mut(&mut self) -> impl Iterator<Item = (u8, &mut Freemap)> {
+        self.shelves.iter_mut().map(|shelf| (shelf.copy, &mut shelf.freemap))
+    }
+
+    /// The copies, and what of theirs counts.
+    #[must_use]
+    pub const fn copies(&self) -> Option<&CopySet> {
+        self.set.as_ref()
+    }
+
+    /// The copies are like this from now on. Those that are not written to any more lose their
+    /// allocator, and what waits for them.
+    pub fn set_copies(&mut self, set: CopySet) {
+        let attached = set.attached();
+        if self.shelves.iter().any(|shelf| attached & 1 << shelf.copy != 0) {
+            self.shelves.retain(|shelf| attached & 1 << shelf.copy != 0);
+        }
+        self.set = Some(set);
+    }
+
+    /// From now on `copy` is written to as well.
+    pub fn add_copy(&mut self, copy: u8, freemap: Freemap) {
+        self.shelves.retain(|shelf| shelf.copy != copy);
+        self.shelves.push(Shelf::new(copy, freemap));
+        self.shelves.sort_by_key(|shelf| shelf.copy);
     }
 
     /// The arithmetic of check codes.
@@ -118,15 +198,28 @@ impl Writer {
 
     /// What can be allocated now.
     #[must_use]
-    pub const fn budget(&self) -> Budget {
-        let counts = self.freemap.counts();
-        Budget { free_chunks: counts.free_chunks, free_groups: counts.free_groups }
+    pub fn budget(&self) -> Budget {
+        let counts_for = |shelf: &&Shelf| {
+            self.set.as_ref().is_none_or(|set| set.in_sync() & 1 << shelf.copy != 0)
+        };
+        // what every copy has to have room for is what the fullest one has room for
+        let mut counts = self.shelves.iter().filter(counts_for).map(|shelf| shelf.freemap.counts());
+        let first = counts.next().unwrap_or_default();
+        counts.fold(
+            Budget { free_chunks: first.free_chunks, free_groups: first.free_groups },
+            |least, counts| Budget {
+                free_chunks: least.free_chunks.min(counts.free_chunks),
+                free_groups: least.free_groups.min(counts.free_groups),
+            },
+        )
     }
 
     /// Everything that was written up to `tid` may be shared from now on.
     pub fn share(&mut self, tid: Tid) {
         self.shared_tid = self.shared_tid.max(tid);
-        self.freemap.forget_young();
+        for shelf in &mut self.shelves {
+            shelf.freemap.forget_young();
+        }
     }
 
     /// Blocks of transactions up to this one may be referred to from several places.
@@ -160,7 +253,13 @@ impl Writer {
     /// What waits to be written; it has to be written before the next header.
     pub fn take_pieces(&mut self) -> Vec<Piece> {
         self.pieces_bytes = 0;
-        core::mem::take(&mut self.pieces)
+        let mut shelves = self.shelves.iter_mut();
+        let mut pieces =
+            shelves.next().map_or_else(Vec::new, |shelf| core::mem::take(&mut shelf.pieces));
+        for shelf in shelves {
+            pieces.append(&mut shelf.pieces);
+        }
+        pieces
     }
 
     /// Blocks that were given a place since the last time.
@@ -177,7 +276,23 @@ impl Writer {
             return;
         };
         if blockref.mirror_tid() > self.shared_tid {
-            self.freemap.retire(location);
+            let addresses = match self.set {
+                None => None,
+                Some(_) => match Addresses::of(raw) {
+                    Ok(addresses) => Some(addresses),
+                    // what lies nowhere has nothing to give back
+                    Err(_) => return,
+                },
+            };
+            for shelf in &mut self.shelves {
+                let offset = match &addresses {
+                    None => Some(location.offset),
+                    Some(addresses) => addresses.get(shelf.copy),
+                };
+                if let Some(offset) = offset {
+                    shelf.freemap.retire(Location { offset, ..location });
+                }
+            }
         } else {
             self.leaked_bytes += location.len() as u64;
         }
@@ -209,9 +324,8 @@ impl Writer {
             Stored::Made(bytes) => Bytes::Owned(bytes),
             Stored::Whole(contents) => Bytes::Shared(contents),
         };
-        self.locate(&mut raw, Class::Data, &bytes)?;
+        self.put(&mut raw, Class::Data, self.leaf_copies(), bytes)?;
         self.remember(&raw, Block::clone(contents));
-        self.push(&raw, bytes);
         Ok(Some(raw))
     }
 
@@ -240,7 +354,7 @@ impl Writer {
         } else {
             let mut block = name.to_vec();
             block.resize(1024, 0);
-            self.metadata(&mut raw, Class::Dirent, block)?;
+            self.metadata(&mut raw, Class::Dirent, self.leaf_copies(), block)?;
         }
         Ok(raw)
     }
@@ -273,7 +387,7 @@ impl Writer {
         let summary = summarize(entries);
         raw.embed = summary.embed();
         raw.leaf_count.set(summary.leaf_count);
-        self.metadata(&mut raw, Class::Inode, image)?;
+        self.metadata(&mut raw, Class::Inode, self.table_copies(entries), image)?;
         Ok(raw)
     }
 
@@ -311,43 +425,139 @@ impl Writer {
         let summary = summarize(&slots);
         raw.embed = summary.embed();
         raw.leaf_count.set(summary.leaf_count);
-        self.metadata(&mut raw, Class::Indirect, render(&slots, node.radix))?;
+        let copies = self.table_copies(&slots);
+        self.metadata(&mut raw, Class::Indirect, copies, render(&slots, node.radix))?;
         Ok(raw)
     }
 
-    /// Gives `raw` a place and a check code for `bytes`, which are structure: "no check" becomes
-    /// XXH64 (media format 2.2).
+    /// Gives the block of `raw`, whose bytes on media are `stored`, places on those of `copies` that
+    /// lack it; `None` if there is none that it could be given. It is of this commit from now on, and
+    /// addresses that do not count are gone (copies 3.5, T4).
+    ///
+    /// # Errors
+    /// None but for what cannot be: a block without any copy.
+    pub fn fill(
+        &mut self,
+        raw: &RawBlockref,
+        copies: u8,
+        stored: &[u8],
+        stamp: Stamp,
+    ) -> Result<Option<RawBlockref>, Error> {
+        let Some(set) = &self.set else {
+            return Ok(None);
+        };
+        let (Ok(Some(blockref)), Ok(addresses)) = (Blockref::parse(raw), Addresses::of(raw)) else {
+            return Ok(None);
+        };
+        let (Some(location), Some(class)) = (blockref.location(), Class::of(blockref.kind()))
+        else {
+            return Ok(None);
+        };
+        let valid = valid(set, raw);
+        let Some(mut addresses) = addresses.without(!valid) else {
+            return Ok(None);
+        };
+        let bytes = Bytes::Owned(stored.to_vec()).shared();
+        let mut is_filled = false;
+        for shelf in &mut self.shelves {
+            if copies & !valid & 1 << shelf.copy == 0 {
+                continue;
+            }
+            // a copy without room for it waits until it has some
+            if let Some(offset) = shelf.allocate(class, location.radix) {
+                addresses = addresses.with(shelf.copy, offset).ok_or(Error::InvalidArgument)?;
+                self.pieces_bytes += stored.len();
+                shelf.push(offset, bytes.clone());
+                is_filled = true;
+            }
+        }
+        if !is_filled {
+            return Ok(None);
+        }
+        let mut raw = *raw;
+        raw.mirror_tid.set(stamp.mirror.0);
+        addresses.put(&mut raw);
+        Ok(Some(raw))
+    }
+
+    /// Gives `raw` places on `copies` and a check code for `bytes`, which are structure: "no check"
+    /// becomes XXH64 (media format 2.2).
     fn metadata(
         &mut self,
         raw: &mut RawBlockref,
         class: Class,
+        copies: u8,
         bytes: Vec<u8>,
     ) -> Result<(), Error> {
         let method = match CheckMethod::from_code(raw.methods >> 4) {
             None | Some(CheckMethod::None | CheckMethod::Freemap) => CheckMethod::Xxhash64,
+            Some(CheckMethod::Disabled) if self.set.is_some() => CheckMethod::Xxhash64,
             Some(method) => method,
         };
         raw.methods = method.code() << 4 | raw.methods & 15;
         store(self.checks.compute(&bytes, method), &mut raw.check);
         let block = Block::new(Verified::ours(bytes));
-        let bytes = Bytes::Shared(Block::clone(&block));
-        self.locate(raw, class, &bytes)?;
+        self.put(raw, class, copies, Bytes::Shared(Block::clone(&block)))?;
         self.remember(raw, block);
-        self.push(raw, bytes);
         Ok(())
     }
 
-    fn locate(&mut self, raw: &mut RawBlockref, class: Class, bytes: &[u8]) -> Result<(), Error> {
+    /// The copies that a block goes to which refers to nothing: all that are written to.
+    fn leaf_copies(&self) -> u8 {
+        self.shelves.iter().fold(0, |copies, shelf| copies | 1 << shelf.copy)
+    }
+
+    /// The copies that a block with `slots` goes to: those that have everything below (copies 3.2).
+    fn table_copies(&self, slots: &[RawBlockref]) -> u8 {
+        let all = self.leaf_copies();
+        match &self.set {
+            None => all,
+            Some(set) => slots.iter().fold(all, |copies, raw| copies & valid(set, raw)),
+        }
+    }
+
+    /// Gives `raw` places on `copies`, and has `bytes` written there.
+    fn put(
+        &mut self,
+        raw: &mut RawBlockref,
+        class: Class,
+        copies: u8,
+        bytes: Bytes,
+    ) -> Result<(), Error> {
         let bits = u8::try_from(bytes.len().trailing_zeros()).unwrap_or(0);
         let radix = Radix::new(bits).filter(|radix| radix.len() == bytes.len());
         // what is stored is always a power of two
         let radix = radix.ok_or(Error::InvalidArgument)?;
-        let near = if class == Class::Data { self.data_near } else { None };
-        let offset = self.freemap.allocate(class, radix, near).ok_or(Error::NoSpace)?;
-        if class == Class::Data {
-            self.data_near = Some(MediaOffset(offset.0 + bytes.len() as u64));
+        let in_sync = self.set.as_ref().map_or(1, CopySet::in_sync);
+        // bytes for several devices are shared between them
+        let mut bytes = if self.shelves.len() > 1 { bytes.shared() } else { bytes };
+        let mut places = Vec::new();
+        let mut left = copies;
+        for shelf in &mut self.shelves {
+            if copies & 1 << shelf.copy == 0 {
+                continue;
+            }
+            left &= !(1 << shelf.copy);
+            let Some(offset) = shelf.allocate(class, radix) else {
+                // a copy that is not in sync yet catches up later, when it has room
+                if in_sync & 1 << shelf.copy == 0 {
+                    continue;
+                }
+                return Err(Error::NoSpace);
+            };
+            places.push((shelf.copy, offset));
+            self.pieces_bytes += bytes.len();
+            let bytes = match left {
+                0 => core::mem::replace(&mut bytes, Bytes::Owned(Vec::new())),
+                _ => bytes.clone(),
+            };
+            shelf.push(offset, bytes);
         }
-        raw.data_off.set(offset.0 | u64::from(radix.bits()));
+        let addresses = Addresses::from_places(places).ok_or(Error::ReadOnly)?;
+        raw.data_off.set(addresses.lowest().1.0 | u64::from(radix.bits()));
+        if self.set.is_some() {
+            addresses.put(raw);
+        }
         Ok(())
     }
 
@@ -358,13 +568,26 @@ impl Writer {
             self.placed.push(Placed { want, block });
         }
     }
+}
+
+impl Shelf {
+    const fn new(copy: u8, freemap: Freemap) -> Self {
+        Self { copy, freemap, pieces: Vec::new(), data_near: None }
+    }
+
+    fn allocate(&mut self, class: Class, radix: Radix) -> Option<MediaOffset> {
+        let near = if class == Class::Data { self.data_near } else { None };
+        let offset = self.freemap.allocate(class, radix, near)?;
+        if class == Class::Data {
+            self.data_near = Some(MediaOffset(offset.0 + radix.len() as u64));
+        }
+        Some(offset)
+    }
 
     /// Small pieces that lie one behind the other are written as one.
-    fn push(&mut self, raw: &RawBlockref, bytes: Bytes) {
-        let offset = MediaOffset(raw.data_off.get() & !0x3f);
-        self.pieces_bytes += bytes.len();
+    fn push(&mut self, offset: MediaOffset, bytes: Bytes) {
         if bytes.len() < LARGE
-            && let Some(Piece { offset: start, bytes: Bytes::Owned(before) }) =
+            && let Some(Piece { offset: start, bytes: Bytes::Owned(before), .. }) =
                 self.pieces.last_mut()
             && start.0 + before.len() as u64 == offset.0
             && before.len() + bytes.len() <= PIECE_MAX
@@ -376,8 +599,19 @@ impl Writer {
             Bytes::Shared(block) if block.len() < LARGE => Bytes::Owned(block.to_vec()),
             other => other,
         };
-        self.pieces.push(Piece { offset, bytes });
+        self.pieces.push(Piece { copy: self.copy, offset, bytes });
     }
+}
+
+/// The copies that an entry counts on (copies 3.2): all of them, if it has no block.
+#[must_use]
+pub fn valid(set: &CopySet, raw: &RawBlockref) -> u8 {
+    if raw.kind == 0 || raw.data_off.get() == 0 {
+        return u8::MAX;
+    }
+    // what says nothing sensible of copies is on none
+    Addresses::of(raw)
+        .map_or(0, |addresses| set.valid_mask(addresses.mask(), Tid(raw.mirror_tid.get())))
 }
 
 /// Blocks of this size are written as they are.

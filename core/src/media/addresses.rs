@@ -3,7 +3,7 @@
 //! On a volume without copies the bytes that are read here mean nothing, so nobody asks for
 //! [`Addresses`] unless the volume's header says that it is one of copies.
 
-use super::blockref::{RADIX_MASK, parse_kind, parse_location};
+use super::blockref::{Blockref, Location, RADIX_MASK, parse_kind, parse_location};
 use super::check::CheckMethod;
 use super::copy_group::COPIES_MAX;
 use super::raw::RawBlockref;
@@ -152,6 +152,21 @@ impl Addresses {
             }
         }
         (self.mask != 0).then_some(self)
+    }
+}
+
+impl Blockref {
+    /// Where its block lies on `copy`; on a volume without copies, for `None`, where it lies.
+    #[must_use]
+    pub fn location_on(&self, copy: Option<u8>) -> Option<Location> {
+        let location = self.location()?;
+        match copy {
+            None => Some(location),
+            Some(copy) => {
+                let offset = Addresses::of(self.raw()).ok()?.get(copy)?;
+                Some(Location { offset, ..location })
+            }
+        }
     }
 }
 

@@ -29,7 +29,8 @@ const SEEN_MAX: usize = 1 << 20;
 /// A scan for what is in use. Resumable: each step is one batch of blocks.
 #[derive(Debug)]
 pub struct Bulkfree {
-    marks: Marks,
+    /// What is in use of each copy; on a volume without copies, of none in particular.
+    marks: Vec<(Option<u8>, Marks)>,
     /// Tables and inodes still to be read.
     stack: Vec<Blockref>,
     asked: Vec<Blockref>,
@@ -43,8 +44,15 @@ impl Bulkfree {
     /// A scan of everything below `super_root`, on a volume of `total_size` bytes.
     #[must_use]
     pub fn new(super_root: Blockref, total_size: u64) -> Self {
+        Self::of_copies(super_root, &[(None, total_size)])
+    }
+
+    /// As [`Bulkfree::new`], for the copies that have space to give back, and their sizes.
+    #[must_use]
+    pub fn of_copies(super_root: Blockref, copies: &[(Option<u8>, u64)]) -> Self {
+        let marks = copies.iter().map(|(copy, size)| (*copy, Marks::new(*size)));
         let mut scan = Self {
-            marks: Marks::new(total_size),
+            marks: marks.collect(),
             stack: Vec::new(),
             asked: Vec::new(),
             seen: BTreeSet::new(),
@@ -110,7 +118,7 @@ impl Bulkfree {
     ///
     /// # Errors
     /// What could not be read, or is damaged: then nothing may be freed.
-    pub fn finish(self) -> Result<Marks, Error> {
+    pub fn finish(self) -> Result<Vec<(Option<u8>, Marks)>, Error> {
         match self.failed {
             Some(error) => Err(error),
             None => Ok(self.marks),
@@ -144,10 +152,20 @@ impl Bulkfree {
         let Some(location) = blockref.location() else {
             return;
         };
-        self.marks.mark(location);
+        let mut home = 0;
+        for (copy, marks) in &mut self.marks {
+            if let Some(location) = blockref.location_on(*copy) {
+                marks.mark(location);
+            }
+            if copy.is_some() {
+                // the same address is another block on another copy
+                home = blockref.raw().copy_id.trailing_zeros().into();
+            }
+        }
         self.blocks += 1;
         if matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect) {
-            let offset = location.offset.0;
+            // the low bits of an address are free
+            let offset = location.offset.0 | home;
             let is_new = !self.seen.contains(&offset);
             if is_new && self.seen.len() < SEEN_MAX {
                 self.seen.insert(offset);

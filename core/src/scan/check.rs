@@ -177,6 +177,8 @@ pub struct Check {
 /// What the check needs of the volume header.
 #[derive(Debug)]
 pub(super) struct HeaderFacts {
+    /// The copy whose freemap is checked.
+    pub(super) home: Option<u8>,
     pub(super) freemap_table: [RawBlockref; 4],
     pub(super) reserved: Static,
     pub(super) total_size: u64,
@@ -247,6 +249,7 @@ impl Check {
         let mut check = Self {
             options,
             header: HeaderFacts {
+                home: volume.home(),
                 freemap_table: *header.freemap_table(),
                 reserved: Static {
                     below: header.allocator_beg().0.div_ceil(SEGMENT_LEN) * SEGMENT_LEN,
@@ -280,7 +283,7 @@ impl Check {
         let super_root = volume.super_root();
         check.bytes_expected = super_root.statistics().unwrap_or_default().data_count;
         let owner = Owner { holder: Holder::SuperRoot, inum: Inum(0), size: 0 };
-        if let Some(location) = super_root.location() {
+        if let Some(location) = super_root.location_on(check.header.home) {
             check.space.mark(location);
         }
         check.push(super_root, Role::SuperRoot, None, owner);

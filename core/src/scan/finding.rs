@@ -315,6 +315,7 @@ const fn damage_code(error: &Error) -> &'static str {
         DamageKind::Nesting => "loop",
         DamageKind::OutsideVolume => "bad-offset",
         DamageKind::BehindDevice => "behind-device",
+        DamageKind::NoCopy => "no-copy",
         DamageKind::Inode(_) => "inode",
         DamageKind::Dirent(_) => "dirent",
         DamageKind::Dangling(_) => "dangling-dirent",

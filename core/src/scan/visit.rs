@@ -267,7 +267,7 @@ impl Check {
 
     /// Space, age and what the parent counts.
     pub(super) fn account(&mut self, task: &Task, blockref: &Blockref, node: usize) {
-        let len = blockref.location().map_or(0, |location| {
+        let len = blockref.location_on(self.header.home).map_or(0, |location| {
             if self.space.mark(location) == Marked::Overlaps {
                 self.report_at(FindingKind::Overlap, blockref, &task.owner);
             }

@@ -1,12 +1,17 @@
 //! Judging volume headers, and putting volumes together.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::group::Copies;
+use super::live::LiveCopies;
+
+use crate::copies::lineage;
 use crate::error::{BlockKind, Damage, DamageKind, DeviceFault, HeaderFault, Place, Refusal};
 use crate::media::blockref::{Blockref, Location};
 use crate::media::check::Checks;
 use crate::media::header::{
-    HEADER_LEN, HEADER_SLOTS, SHADOW_OFFSET, SHADOW_SLOT, VOLUMES_MAX, VolumeHeader,
+    HEADER_LEN, HEADER_SLOTS, SHADOW_OFFSET, SHADOW_SLOT, VOLUMES_MAX, Version, VolumeHeader,
 };
 use crate::units::{DeviceIndex, MediaOffset, Tid};
 
@@ -62,6 +67,8 @@ pub struct OpenOptions {
     pub allow_truncated: bool,
     /// Use this header copy of the root volume instead of the newest one.
     pub slot: Option<u8>,
+    /// What the operator says about copies.
+    pub copies: lineage::Options,
 }
 
 /// What was found in a header slot.
@@ -109,6 +116,7 @@ pub struct Volume {
     slots: Vec<HeaderSlot>,
     super_root: Blockref,
     checks: Checks,
+    copies: Option<Arc<Copies>>,
 }
 
 impl Volume {
@@ -125,13 +133,15 @@ impl Volume {
         options: OpenOptions,
     ) -> Result<Self, Refusal> {
         let candidates = judge(got, &options.checks);
-        let mut chosen = Vec::new();
-        for (index, &device_size) in (0_u8..).zip(device_sizes) {
-            let device = DeviceIndex(index);
-            let (slot, header) = choose(device, &candidates, options.slot)?;
-            chosen.push(Chosen { device, device_size, slot, header });
-        }
-        let pieces = fit_together(&mut chosen)?;
+        let mut chosen = choose_each(device_sizes, &candidates, &options)?;
+        let copies = match chosen.iter().any(|one| one.header.version() == Version::Copies) {
+            true => Some(Copies::judge(&mut chosen, &options)?),
+            false => None,
+        };
+        let pieces = match &copies {
+            Some(_) => chosen.iter().map(Chosen::piece).collect(),
+            None => fit_together(&mut chosen)?,
+        };
         if !options.allow_truncated
             && let Some(piece) = pieces.iter().find(|piece| piece.size > piece.device_size)
         {
@@ -151,7 +161,8 @@ impl Volume {
             .collect();
         let root = chosen.swap_remove(0);
         let super_root = find_super_root(&root.header)?;
-        Ok(Self { header: root.header, pieces, slots, super_root, checks: options.checks })
+        let copies = copies.map(Arc::new);
+        Ok(Self { header: root.header, pieces, slots, super_root, checks: options.checks, copies })
     }
 
     /// The header in use.
@@ -164,6 +175,63 @@ impl Volume {
     #[must_use]
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
+    }
+
+    /// The copies that it consists of, if it is a volume of copies.
+    #[must_use]
+    pub fn copies(&self) -> Option<&LiveCopies> {
+        self.copies.as_ref().map(|copies| &**copies.live())
+    }
+
+    /// The copy whose freemap and header are meant where only one can be; `None` on a volume
+    /// without copies.
+    #[must_use]
+    pub fn home(&self) -> Option<u8> {
+        self.copies().map(LiveCopies::master)
+    }
+
+    /// All that was found about its copies, if it is a volume of copies.
+    #[must_use]
+    pub fn group(&self) -> Option<&Copies> {
+        self.copies.as_deref()
+    }
+
+    /// The devices that are written to.
+    #[must_use]
+    pub fn written_devices(&self) -> Vec<DeviceIndex> {
+        match self.copies() {
+            None => self.pieces.iter().map(|piece| piece.device).collect(),
+            Some(live) => {
+                let written = live.written();
+                let copies = (0..u8::BITS as u8).filter(|copy| written & 1 << copy != 0);
+                copies.filter_map(|copy| live.device(copy)).collect()
+            }
+        }
+    }
+
+    /// Where `len` bytes at `offset` of `copy` lie.
+    ///
+    /// # Errors
+    /// Outside of the copy, or behind the end of its device; the copy is not there.
+    pub fn on_copy(
+        &self,
+        copy: u8,
+        offset: MediaOffset,
+        len: usize,
+    ) -> Result<(DeviceIndex, u64), Damage> {
+        let place = Place { kind: BlockKind::Volume, offset: Some(offset), key: 0 };
+        let damage = |kind| Damage::new(place, kind);
+        let device = self.copies().and_then(|live| live.device(copy));
+        let piece = self.pieces.iter().find(|piece| Some(piece.device) == device);
+        let piece = piece.ok_or_else(|| damage(DamageKind::NoCopy))?;
+        let end = offset.0.saturating_add(len as u64);
+        if end > piece.size {
+            return Err(damage(DamageKind::OutsideVolume));
+        }
+        if end > piece.device_size {
+            return Err(damage(DamageKind::BehindDevice));
+        }
+        Ok((piece.device, offset.0))
     }
 
     /// Every header slot that a device has room for.
@@ -250,11 +318,24 @@ struct Candidate {
     header: Result<VolumeHeader, HeaderFault>,
 }
 
-struct Chosen {
-    device: DeviceIndex,
-    device_size: u64,
-    slot: u8,
-    header: VolumeHeader,
+pub(super) struct Chosen {
+    pub(super) device: DeviceIndex,
+    pub(super) device_size: u64,
+    pub(super) slot: u8,
+    pub(super) header: VolumeHeader,
+}
+
+impl Chosen {
+    /// The volume as far as it lies on this device, which is all of it.
+    fn piece(&self) -> Piece {
+        Piece {
+            id: self.header.volume_id(),
+            device: self.device,
+            start: MediaOffset(0),
+            size: self.header.volume_size(),
+            device_size: self.device_size,
+        }
+    }
 }
 
 fn judge(got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>, checks: &Checks) -> Vec<Candidate> {
@@ -318,6 +399,29 @@ fn choose(
         Some((slot, header)) => Ok((slot, header.clone())),
         None => Err(no_header(device, mine().filter_map(|c| c.header.as_ref().err().copied()))),
     }
+}
+
+fn choose_each(
+    device_sizes: &[u64],
+    candidates: &[Candidate],
+    options: &OpenOptions,
+) -> Result<Vec<Chosen>, Refusal> {
+    let mut chosen = Vec::new();
+    for (index, &device_size) in (0_u8..).zip(device_sizes) {
+        let device = DeviceIndex(index);
+        let (slot, header) = choose(device, candidates, options.slot)?;
+        chosen.push(Chosen { device, device_size, slot, header });
+    }
+    Ok(chosen)
+}
+
+/// The newest header of each device.
+pub(super) fn choose_all(
+    device_sizes: &[u64],
+    got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>,
+    options: &OpenOptions,
+) -> Result<Vec<Chosen>, Refusal> {
+    choose_each(device_sizes, &judge(got, &options.checks), options)
 }
 
 /// What to say when no slot is usable: the fault that tells most about what the device holds.

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+mod copies;
 mod geometry;
 mod refusal;
 #[cfg(test)]
@@ -21,10 +22,12 @@ mod tests;
 
 pub use refusal::{Area, FormatRefusal};
 
+use crate::media::addresses::Addresses;
 use crate::media::check::{self, CheckMethod, Checks};
+use crate::media::copy_group::CopyGroup;
 use crate::media::dirhash::{COLLISION_MASK, dirhash};
 use crate::media::header::{
-    FSTYPE, HEADER_LEN, HEADER_SLOTS, HEADER_STRIDE, MAGIC, NO_VOLUME, Version, seal,
+    HEADER_LEN, HEADER_SLOTS, HEADER_STRIDE, MAGIC, NO_VOLUME, Version, seal,
 };
 use crate::media::inode::INODE_LEN;
 use crate::media::raw::{RawBlockref, RawInode, RawVolumeHeader};
@@ -50,7 +53,8 @@ pub struct FormatOptions {
     /// Size of the auxiliary area in bytes: a multiple of 8 MiB. Without it 256 MiB, halved as the
     /// boot area is.
     pub aux_size: Option<u64>,
-    /// Version of the volume format. Only version 2 knows several volumes.
+    /// Version of the volume format. Only version 2 knows several volumes; with
+    /// [`Version::Copies`], each device becomes one copy, and there may be up to four.
     pub version: Version,
     /// Labels of the PFSs to make beside LOCAL, at most three.
     pub labels: Vec<Vec<u8>>,
@@ -184,12 +188,16 @@ pub fn format(
 ) -> Result<Formatted, FormatRefusal> {
     refusal::check_methods(options)?;
     refusal::check_labels(&options.labels)?;
+    if options.version == Version::Copies {
+        return copies::format(options, &mut random);
+    }
     let geometry = Geometry::of(options)?;
     let mut uuids = Uuids { random: &mut random, given: Vec::new() };
     let fsid = uuids.next()?;
     let mut labels = vec![LOCAL.to_vec()];
     labels.extend_from_slice(&options.labels);
-    let (inodes, super_root) = Roots { options, geometry: &geometry }.block(&labels, &mut uuids)?;
+    let roots = Roots { options, geometry: &geometry, copies: None };
+    let (inodes, super_root) = roots.block(&labels, &mut uuids)?;
 
     let mut steps = Vec::new();
     forget_former(&geometry, &mut steps);
@@ -201,7 +209,7 @@ pub fn format(
     // the root volume last: without its header there is nothing to open
     for volume in geometry.volumes.iter().rev() {
         let first_free = geometry.aux_end + (INODE_LEN * (1 + labels.len())) as u64;
-        let header = Header { options, geometry: &geometry, fsid };
+        let header = Header { options, geometry: &geometry, fsid, group: None };
         let header: Arc<[u8]> = header.bytes(volume, first_free, &super_root).into();
         for offset in slots(volume.size) {
             steps.push(write(volume.device, offset, Arc::clone(&header)));
@@ -245,7 +253,7 @@ fn forget_former(geometry: &Geometry, steps: &mut Vec<FormatStep>) {
 /// The starts of the volumes, the areas, and the ends.
 fn clear(options: &FormatOptions, geometry: &Geometry, steps: &mut Vec<FormatStep>) {
     for &FormattedVolume { device, size, device_size, .. } in &geometry.volumes {
-        let is_root = device == DeviceIndex(0);
+        let is_root = device == DeviceIndex(0) || options.version == Version::Copies;
         let head_end = if is_root { geometry.aux_end } else { ZONE_RESERVED_LEN };
         // slot 0 is zeroed already
         let head = (HEADER_LEN as u64, head_end);
@@ -289,6 +297,8 @@ impl Uuids<'_> {
 struct Roots<'a> {
     options: &'a FormatOptions,
     geometry: &'a Geometry,
+    /// How many copies have the block, at the same place.
+    copies: Option<u8>,
 }
 
 impl Roots<'_> {
@@ -381,6 +391,12 @@ impl Roots<'_> {
         raw.data_off.set(offset | u64::from(Radix::MIN.bits()));
         let code = self.options.checks.compute(inode.as_bytes(), CheckMethod::Xxhash64);
         check::store(code, &mut raw.check);
+        if let Some(count) = self.copies
+            && let Some(addresses) =
+                Addresses::from_places((0..count).map(|copy| (copy, MediaOffset(offset))))
+        {
+            addresses.put(&mut raw);
+        }
         raw
     }
 }
@@ -396,6 +412,8 @@ struct Header<'a> {
     options: &'a FormatOptions,
     geometry: &'a Geometry,
     fsid: Uuid,
+    /// What it says of copies, if it is the header of one.
+    group: Option<&'a CopyGroup>,
 }
 
 impl Header<'_> {
@@ -411,16 +429,16 @@ impl Header<'_> {
         raw.volu_size.set(volume.size);
         raw.version.set(self.options.version.number());
         raw.peer_type = PEER_HAMMER2;
-        raw.volu_id = volume.device.0;
+        raw.volu_id = if self.group.is_some() { 0 } else { volume.device.0 };
         raw.fsid = self.fsid.0;
-        raw.fstype = FSTYPE;
+        raw.fstype = self.options.version.fstype();
         raw.allocator_size.set(self.geometry.allocator_size());
         raw.mirror_tid.set(FIRST_TID);
         raw.freemap_tid.set(FIRST_TID);
         if self.options.version == Version::V2 {
             self.volumes(raw);
         }
-        if volume.device == DeviceIndex(0) {
+        if volume.device == DeviceIndex(0) || self.group.is_some() {
             raw.boot_beg.set(ZONE_RESERVED_LEN);
             raw.boot_end.set(self.geometry.boot_end);
             raw.aux_beg.set(self.geometry.boot_end);
@@ -432,6 +450,9 @@ impl Header<'_> {
             for slot in &mut raw.sroot_blockset {
                 slot.kind = KIND_INVALID;
             }
+        }
+        if let Some(group) = self.group {
+            group.put(raw);
         }
         seal(raw, &self.options.checks);
         bytes

@@ -9,8 +9,12 @@
 
 mod assemble;
 mod format;
+mod group;
+mod live;
 
 pub use assemble::{HeaderRead, HeaderSlot, OpenOptions, Piece, Space, Volume, header_reads};
 pub use format::{
     Area, FormatNote, FormatOptions, FormatRefusal, FormatStep, Formatted, FormattedVolume, format,
 };
+pub use group::{Copies, CopyHeader, explain_copies};
+pub use live::{CopyEvent, Counts, LiveCopies};

@@ -317,7 +317,7 @@ impl Writing {
         if flusher.writer().freemap().counts().unread_zones == 0 {
             return Ok(());
         }
-        ready(load_freemap(self, flusher.writer_mut().freemap_mut(), u64::MAX))?;
+        ready(load_freemap(self, 0, flusher.writer_mut().freemap_mut(), u64::MAX))?;
         let budget = flusher.writer().budget();
         self.alter(|memory| memory.set_budget(budget));
         self.unread_free_bytes.store(0, Ordering::Relaxed);
@@ -348,7 +348,7 @@ impl Writing {
         while let Step::Read(wants) = scan.step() {
             if lock(&self.progress).is_closing {
                 // the next mount will do it
-                self.lock_flusher().writer_mut().freemap_mut().end_scan();
+                bulkfree::end_scan(&mut self.lock_flusher());
                 return Err(Error::Busy);
             }
             scan.resume(ready(join_all(wants.iter().map(|want| self.fetch(want)).collect())));

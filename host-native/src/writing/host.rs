@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use farrier_core::dirty::Memory;
 use farrier_core::drive::change::{Pressure, WriteHost};
-use farrier_core::drive::{Host, ready};
+use farrier_core::drive::{Host, read_stored, ready, write_header};
 use farrier_core::engine::{Block, BlockId, Cache, Want};
 use farrier_core::error::Error;
 use farrier_core::flush::{Piece, Placed};
@@ -72,36 +72,38 @@ impl WriteHost for Writing {
         self.make_room(asked)
     }
 
+    async fn fetch_stored(&self, want: &Want) -> Result<Vec<u8>, Error> {
+        let (volume, devices) = (self.store.volume(), self.store.devices());
+        Ok(read_stored(volume, devices, want).await?.block)
+    }
+
     async fn write(&self, pieces: Vec<Piece>) -> Result<(), Error> {
         self.queue.write(pieces)
     }
 
-    async fn write_header(&self, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
-        let device = self.store.volume().root_device();
-        Ok(self.store.devices().write(device, offset, &bytes).await?)
+    async fn write_header(&self, copy: u8, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
+        let (volume, devices) = (self.store.volume(), self.store.devices());
+        write_header(volume, devices, copy, offset, &bytes).await
     }
 
     async fn barrier(&self) -> Result<(), Error> {
         self.queue.settle()?;
-        let devices = self.store.volume().pieces().iter().map(|piece| piece.device).collect();
-        let done: Vec<_> = match self.store.volume().pieces().len() {
-            1 => std::iter::once(self.store.volume().root_device())
-                .map(|device| ready(self.store.devices().barrier(device)))
-                .collect(),
+        let volume = self.store.volume();
+        let barrier = |device| volume.absorb(device, ready(self.store.devices().barrier(device)));
+        match &volume.written_devices()[..] {
+            [device] => barrier(*device),
             // a device waits for itself: let them all do so together
-            count => std::thread::scope(|scope| {
-                let devices: Vec<_> = devices;
-                let mut waiting = Vec::with_capacity(count);
-                for device in devices {
-                    waiting.push(scope.spawn(move || ready(self.store.devices().barrier(device))));
-                }
-                waiting
-                    .into_iter()
-                    .map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    .collect()
+            devices => std::thread::scope(|scope| {
+                let waiting: Vec<_> =
+                    devices.iter().map(|device| scope.spawn(|| barrier(*device))).collect();
+                let join = |one: std::thread::ScopedJoinHandle<'_, Result<(), Error>>| {
+                    one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                // every one is waited for, whatever the first one says
+                let done: Vec<_> = waiting.into_iter().map(join).collect();
+                done.into_iter().collect()
             }),
-        };
-        Ok(done.into_iter().collect::<Result<(), _>>()?)
+        }
     }
 
     fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {

@@ -7,10 +7,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use farrier_core::drive::ready;
+use farrier_core::drive::{ready, write_piece};
 use farrier_core::error::Error;
 use farrier_core::flush::Piece;
-use farrier_core::storage::Storage;
 
 use crate::blocks::{Store, lock};
 
@@ -126,8 +125,7 @@ impl Shared {
     }
 
     fn write(&self, piece: &Piece) -> Result<(), Error> {
-        let (device, offset) = self.store.volume().place_of(piece.offset, piece.bytes.len())?;
-        Ok(ready(self.store.devices().write(device, offset, &piece.bytes))?)
+        ready(write_piece(self.store.volume(), self.store.devices(), piece))
     }
 }
 

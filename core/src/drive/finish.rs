@@ -1,0 +1,266 @@
+//! The end of a commit: the freemaps, a barrier, the headers, a barrier (media format 9.2).
+//!
+//! With copies this is also where a copy that failed meanwhile is left behind (copies 3.3): behind
+//! the first barrier it is known who has everything of this commit. Who has not is in no header that
+//! is written from then on, and the headers say so in a new epoch, before anybody is told that what
+//! he wrote will last. Nothing is kept for a copy that was left behind.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::change::{Origin, WriteHost};
+use super::commit::Flusher;
+use crate::copies::epoch::may_continue;
+use crate::copies::{CopyGroup, CopySet};
+use crate::error::Error;
+use crate::flush::{Bytes, Piece, Roots, Writer};
+use crate::media::copy_group::Cause;
+use crate::media::header::SHADOW_OFFSET;
+use crate::media::raw::RawBlockref;
+use crate::units::Tid;
+use crate::volume::LiveCopies;
+
+/// Which copies there are, and how they came to be what they are.
+#[derive(Debug)]
+pub struct Lineage {
+    group: CopyGroup,
+    /// Why the next commit begins an epoch, if it does.
+    pending: Option<Cause>,
+    live: Arc<LiveCopies>,
+}
+
+impl Lineage {
+    pub(super) const fn new(
+        group: CopyGroup,
+        pending: Option<Cause>,
+        live: Arc<LiveCopies>,
+    ) -> Self {
+        Self { group, pending, live }
+    }
+
+    /// What the next header says of copies.
+    #[must_use]
+    pub const fn group(&self) -> &CopyGroup {
+        &self.group
+    }
+
+    /// Which copies there are, and what of theirs counts.
+    #[must_use]
+    pub fn set(&self) -> CopySet {
+        CopySet::of(&self.group)
+    }
+
+    /// `copies` failed in the midst of the commit `tid`: what was sent to them since the last one
+    /// may not be there, though tables may say so (T1).
+    ///
+    /// # Errors
+    /// [`Error::Halted`]: by the rules of the group, those that are left may not go on.
+    fn eject(&mut self, copies: u8, origin: Origin, tid: Tid) -> Result<(), Error> {
+        let group = &mut self.group;
+        let members = group.epoch.members;
+        if !may_continue(group.policy.runtime, members, group.in_sync() & !copies) {
+            return Err(Error::Halted);
+        }
+        for copy in each(copies) {
+            let barrier = group.slot(copy).map_or(Tid(0), |slot| slot.barrier_tid);
+            // a copy that is attached can be ejected
+            group.eject(copy, barrier, false).map_err(|_| Error::Halted)?;
+        }
+        self.begin(Cause::Ejected, origin, tid)
+    }
+
+    /// `copies` have everything from the commit `tid` on.
+    pub(super) fn join(&mut self, copies: u8, origin: Origin, tid: Tid) -> Result<(), Error> {
+        for copy in each(copies) {
+            self.group.joined(copy, Tid(tid.0 - 1)).map_err(|_| Error::Busy)?;
+        }
+        self.begin(Cause::Joined, origin, tid)?;
+        self.live.set(&self.set());
+        Ok(())
+    }
+
+    /// Begins an epoch, if the copies in sync are others than before.
+    fn begin(&mut self, cause: Cause, origin: Origin, tid: Tid) -> Result<(), Error> {
+        if !self.group.needs_epoch() {
+            return Ok(());
+        }
+        self.group.begin(cause, &origin.stamp(tid)).map_err(|_| Error::Halted)
+    }
+
+    fn committed(&mut self, tid: Tid) {
+        let attached = self.set().attached();
+        self.group.flush_seq = self.group.flush_seq.saturating_add(1);
+        for (copy, slot) in (0_u8..).zip(&mut self.group.slots) {
+            if attached & 1 << copy != 0 {
+                slot.barrier_tid = tid;
+            }
+        }
+    }
+
+    /// The copies that everybody shares.
+    #[must_use]
+    pub fn live(&self) -> &LiveCopies {
+        &self.live
+    }
+}
+
+/// The copies in a mask.
+fn each(copies: u8) -> impl Iterator<Item = u8> {
+    (0..8).filter(move |copy| copies & 1 << copy != 0)
+}
+
+/// What a copy's header will say of its freemap.
+struct Sealed {
+    copy: u8,
+    freemap: [RawBlockref; 4],
+    free_bytes: u64,
+}
+
+/// Makes the commit `tid` true: everything before this was written, but nobody refers to it.
+pub(super) async fn finish<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    super_root: &RawBlockref,
+    tid: Tid,
+) -> Result<(), Error> {
+    host.keep(flusher.writer.take_placed());
+    host.write(flusher.writer.take_pieces()).await?;
+    let sealed = seal_freemaps(host, &mut flusher.writer, super_root, tid).await?;
+    restore_torn(host, flusher).await?;
+    begin_pending(host, flusher, tid)?;
+    advance(flusher, super_root, &sealed, tid);
+    loop {
+        write_shadows(host, flusher).await?;
+        host.barrier().await?;
+        if eject_lost(host, flusher, tid)? {
+            continue;
+        }
+        write_headers(host, flusher).await?;
+        host.barrier().await?;
+        if !eject_lost(host, flusher, tid)? {
+            break;
+        }
+    }
+    for (_, freemap) in flusher.writer.freemaps_mut() {
+        freemap.committed();
+    }
+    if let Some(lineage) = &mut flusher.lineage {
+        lineage.committed(tid);
+    }
+    Ok(())
+}
+
+async fn seal_freemaps<H: WriteHost>(
+    host: &H,
+    writer: &mut Writer,
+    super_root: &RawBlockref,
+    tid: Tid,
+) -> Result<Vec<Sealed>, Error> {
+    let modify = Tid(super_root.modify_tid.get());
+    let checks = *writer.checks();
+    let mut all = Vec::new();
+    let mut pieces = Vec::new();
+    for (copy, freemap) in writer.freemaps_mut() {
+        let sealed = freemap.seal(tid, modify, &checks);
+        pieces.extend(sealed.blocks.into_iter().map(|(offset, bytes)| Piece {
+            copy,
+            offset,
+            bytes: Bytes::Owned(bytes),
+        }));
+        all.push(Sealed { copy, freemap: sealed.root, free_bytes: freemap.free_bytes() });
+    }
+    host.write(pieces).await?;
+    Ok(all)
+}
+
+/// A header that its shadow had to stand for is made whole before the shadow is written over.
+async fn restore_torn<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(), Error> {
+    let mut is_torn = false;
+    for (copy, header) in &mut flusher.headers {
+        if let Some(bytes) = header.take_torn() {
+            is_torn = true;
+            for (offset, bytes) in header.changes(0, bytes) {
+                host.write_header(*copy, offset, bytes).await?;
+            }
+        }
+    }
+    if is_torn { host.barrier().await } else { Ok(()) }
+}
+
+/// Puts into every header what it will say. A copy that is not in sync keeps the root that it has:
+/// what hangs there is whole, while what it is getting is not yet (copies 3.7).
+fn advance(flusher: &mut Flusher, super_root: &RawBlockref, sealed: &[Sealed], tid: Tid) {
+    let checks = *flusher.writer.checks();
+    let in_sync = flusher.writer.copies().map_or(1, CopySet::in_sync);
+    for (copy, header) in &mut flusher.headers {
+        let Some(sealed) = sealed.iter().find(|sealed| sealed.copy == *copy) else {
+            continue;
+        };
+        let own = header.super_root().copied();
+        let root = if in_sync & 1 << *copy != 0 { *super_root } else { own.unwrap_or(*super_root) };
+        let (freemap, free_bytes) = (&sealed.freemap, sealed.free_bytes);
+        header.next(Roots { super_root: &root, freemap, free_bytes, tid }, &checks);
+    }
+}
+
+/// The headers that can be torn without there being another one have a shadow.
+async fn write_shadows<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(), Error> {
+    let (checks, lineage) = (*flusher.writer.checks(), flusher.lineage.as_ref());
+    for (copy, header) in flusher.headers.iter_mut().filter(|(_, header)| header.is_single()) {
+        name_copies(*copy, header, lineage);
+        let (_, bytes) = header.again(&checks);
+        for (offset, bytes) in header.changes(SHADOW_OFFSET, bytes) {
+            host.write_header(*copy, offset, bytes).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_headers<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(), Error> {
+    let (checks, lineage) = (*flusher.writer.checks(), flusher.lineage.as_ref());
+    for (copy, header) in &mut flusher.headers {
+        name_copies(*copy, header, lineage);
+        let (offset, bytes) = header.again(&checks);
+        for (offset, bytes) in header.changes(offset, bytes) {
+            host.write_header(*copy, offset, bytes).await?;
+        }
+    }
+    Ok(())
+}
+
+fn name_copies(copy: u8, header: &mut crate::flush::HeaderWriter, lineage: Option<&Lineage>) {
+    if let Some(lineage) = lineage {
+        if let Some(group) = lineage.group.for_slot(copy) {
+            group.put(header.raw_mut());
+        }
+    }
+}
+
+/// The epoch that the opening made necessary begins with the first commit.
+fn begin_pending<H: WriteHost>(host: &H, flusher: &mut Flusher, tid: Tid) -> Result<(), Error> {
+    if let Some(lineage) = &mut flusher.lineage
+        && let Some(cause) = lineage.pending.take()
+    {
+        lineage.begin(cause, host.origin().ok_or(Error::ReadOnly)?, tid)?;
+    }
+    Ok(())
+}
+
+/// Leaves behind the copies that did not take everything; whether there were any.
+fn eject_lost<H: WriteHost>(host: &H, flusher: &mut Flusher, tid: Tid) -> Result<bool, Error> {
+    let Some(lineage) = &mut flusher.lineage else {
+        return Ok(false);
+    };
+    let lost = lineage.live.lost() & CopySet::of(&lineage.group).attached();
+    if lost == 0 {
+        return Ok(false);
+    }
+    let origin = host.origin().ok_or(Error::ReadOnly)?;
+    lineage.eject(lost, origin, tid)?;
+    let set = lineage.set();
+    lineage.live.set(&set);
+    lineage.live.settle(lost);
+    flusher.headers.retain(|(copy, _)| lost & 1 << *copy == 0);
+    flusher.writer.set_copies(set);
+    Ok(true)
+}

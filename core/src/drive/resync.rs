@@ -1,0 +1,386 @@
+//! Resynchronisation: what a copy lacks is filled in, a batch with each commit (copies 3.5).
+//!
+//! No list is kept of what a copy missed. The tree says it: an entry that counts on a copy is there
+//! with everything below it, so a walk from the root stops at once at every branch that is in sync,
+//! and what is left is what has to be copied. Progress is the tree itself: an interrupted walk begins
+//! again at the root and finds done what was done.
+//!
+//! Invariants:
+//! * The copy that is filled is not read to find out what it lacks.
+//! * What is filled in gets the transaction of this commit, and loses every address that does not
+//!   count any more at that moment: else an address that is not believed would be from then on (T4).
+//! * A table goes to a copy only if everything that it refers to is there (W2, in the writer).
+//! * A block that several trees share is filled in once, as far as the memory set aside for that
+//!   goes (T2).
+//!
+//! A batch runs while the flusher is held: other commits wait for as long as it takes, reading and
+//! changing go on.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::change::WriteHost;
+use super::commit::{Flusher, check_alive, flush, parsed};
+use super::finish::finish;
+use crate::engine::{Block, Want};
+use crate::error::{BlockKind, Error};
+use crate::flush::{Stamp, Writer, valid};
+use crate::media::blockref::{Blockref, slots};
+use crate::media::inode::{CONTENT_START, INODE_LEN, Inode};
+use crate::media::raw::RawBlockref;
+use crate::tree::{Entry, NewNode, render_into};
+use crate::units::{Radix, Tid};
+
+/// Shared blocks that are remembered within one batch.
+const MEMO_MAX: usize = 1 << 16;
+
+/// What a batch came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Filled {
+    /// Blocks that were copied as they are.
+    pub leaves: u64,
+    /// Their bytes.
+    pub leaf_bytes: u64,
+    /// Tables that were written anew.
+    pub tables: u64,
+    /// Blocks that no copy could give.
+    pub unreadable: u64,
+    /// Copies that came in sync with it.
+    pub joined: u8,
+    /// Copies that are not in sync yet.
+    pub behind: u8,
+}
+
+/// Fills in what copies lack, up to about `budget` bytes, and commits that. Copies that then lack
+/// nothing are in sync.
+///
+/// # Errors
+/// The volume failed. What a copy lacks and nobody has is no error: it is counted.
+pub async fn resync<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    budget: u64,
+) -> Result<Filled, Error> {
+    check_alive(host)?;
+    flush(host, flusher, false).await?;
+    let targets = behind(flusher);
+    if targets == 0 {
+        return Ok(Filled::default());
+    }
+    let behind = |joined| Filled { joined, behind: targets & !joined, ..Filled::default() };
+    let (root, has_room) = host
+        .look(|memory| {
+            let memory = memory?;
+            Some((*memory.super_root(), memory.free_bytes() >= ROOM_MIN))
+        })
+        .ok_or(Error::ReadOnly)?;
+    if !has_room {
+        return Ok(behind(0));
+    }
+    let before = flusher.header().mirror_tid().0;
+    let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
+    let mut fill = Fill {
+        writer: &mut flusher.writer,
+        targets,
+        stamp: Stamp { mirror: tid, modify: Tid(0) },
+        left: budget,
+        stack: Vec::new(),
+        memo: BTreeMap::new(),
+        roots: Vec::new(),
+        done: Filled::default(),
+    };
+    let filled = fill.run(host, *root.raw()).await;
+    let (mut done, roots) = (fill.done, core::mem::take(&mut fill.roots));
+    let committed = match filled {
+        Ok(Some(new)) => commit_filled(host, flusher, &new, roots, tid).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = committed {
+        host.alter(|memory| memory.fail(error));
+        return Err(error);
+    }
+    let joined = join(host, flusher, targets)?;
+    if joined != 0 {
+        // now their headers refer to the root that they have
+        flush(host, flusher, true).await?;
+    }
+    (done.joined, done.behind) = (joined, targets & !joined);
+    Ok(done)
+}
+
+/// Copies that are written to and are not in sync.
+fn behind(flusher: &Flusher) -> u8 {
+    flusher.writer().copies().map_or(0, |set| set.attached() & !set.in_sync())
+}
+
+async fn commit_filled<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    super_root: &RawBlockref,
+    roots: Vec<RawBlockref>,
+    tid: Tid,
+) -> Result<(), Error> {
+    finish(host, flusher, super_root, tid).await?;
+    // What was filled in looks new, but others may refer to the same blocks: nothing of it is given
+    // back without a scan.
+    flusher.writer_mut().share(tid);
+    let budget = flusher.writer().budget();
+    let super_root = parsed(super_root)?;
+    let roots = roots.iter().map(parsed).collect::<Result<Vec<_>, Error>>()?;
+    host.alter(|memory| {
+        for root in roots {
+            memory.rebase(root);
+        }
+        memory.committed(super_root, budget);
+    });
+    Ok(())
+}
+
+/// Copies of `targets` that lack nothing any more are in sync from the next commit on.
+fn join<H: WriteHost>(host: &H, flusher: &mut Flusher, targets: u8) -> Result<u8, Error> {
+    let root = host.look(|memory| memory.map(|memory| *memory.super_root().raw()));
+    let (Some(root), Some(set)) = (root, flusher.writer().copies()) else {
+        return Ok(0);
+    };
+    let joined = valid(set, &root) & targets;
+    if joined == 0 {
+        return Ok(0);
+    }
+    let tid = Tid(flusher.header().mirror_tid().0 + 1);
+    let origin = host.origin().ok_or(Error::ReadOnly)?;
+    if let Some(lineage) = &mut flusher.lineage {
+        lineage.join(joined, origin, tid)?;
+        let set = lineage.set();
+        flusher.writer.set_copies(set);
+    }
+    Ok(joined)
+}
+
+/// A walk that fills in.
+struct Fill<'w> {
+    writer: &'w mut Writer,
+    targets: u8,
+    stamp: Stamp,
+    /// Bytes that may still be copied.
+    left: u64,
+    /// The tables from the root to where the walk is.
+    stack: Vec<Frame>,
+    /// What shared blocks became, by their address and transaction.
+    memo: BTreeMap<(u64, u64), RawBlockref>,
+    /// New roots of PFSs.
+    roots: Vec<RawBlockref>,
+    done: Filled,
+}
+
+/// A table that is being gone through.
+struct Frame {
+    raw: RawBlockref,
+    /// The inode that it stands in, if it is no indirect block.
+    image: Option<Vec<u8>>,
+    block: Block,
+    slots: Vec<RawBlockref>,
+    at: usize,
+    is_changed: bool,
+}
+
+impl Fill<'_> {
+    /// Walks from `root` on; what became of it, if anything.
+    async fn run<H: WriteHost>(
+        &mut self,
+        host: &H,
+        root: RawBlockref,
+    ) -> Result<Option<RawBlockref>, Error> {
+        let mut new = self.enter(host, root).await?;
+        while let Some(frame) = self.stack.last_mut() {
+            if let Some(raw) = new.take() {
+                if let Some(slot) = frame.slots.get_mut(frame.at) {
+                    *slot = raw;
+                }
+                frame.is_changed = true;
+                frame.at += 1;
+                continue;
+            }
+            let next = frame.slots.get(frame.at).copied().filter(|_| self.left > 0);
+            match next {
+                Some(raw) => {
+                    let depth = self.stack.len();
+                    new = self.enter(host, raw).await?;
+                    if new.is_none()
+                        && self.stack.len() == depth
+                        && let Some(frame) = self.stack.last_mut()
+                    {
+                        frame.at += 1;
+                    }
+                }
+                None => {
+                    let Some(frame) = self.stack.pop() else { break };
+                    new = self.leave(&frame)?;
+                    self.write_waiting(host).await?;
+                    if self.stack.is_empty() {
+                        return Ok(new);
+                    }
+                    if new.is_none()
+                        && let Some(above) = self.stack.last_mut()
+                    {
+                        above.at += 1;
+                    }
+                    if let Some(new) = &new {
+                        self.note(&frame.raw, new);
+                    }
+                }
+            }
+        }
+        Ok(new)
+    }
+
+    /// Deals with an entry: what it became at once, or its table is on the stack now.
+    async fn enter<H: WriteHost>(
+        &mut self,
+        host: &H,
+        raw: RawBlockref,
+    ) -> Result<Option<RawBlockref>, Error> {
+        let lacking = self.targets & !self.valid(&raw);
+        let blockref = match Blockref::parse(&raw) {
+            Ok(Some(blockref)) if lacking != 0 => blockref,
+            // in sync, or nothing that we could put right
+            _ => return Ok(None),
+        };
+        let Some(want) = Want::of(&blockref) else {
+            return Ok(None);
+        };
+        if let Some(known) = self.memo.get(&identity(&raw)) {
+            // the same block, but what refers to it may be of another file
+            return Ok(Some(RawBlockref {
+                key: raw.key,
+                modify_tid: raw.modify_tid,
+                flags: raw.flags,
+                ..*known
+            }));
+        }
+        if matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect) {
+            let block = match host.fetch(&want).await {
+                Ok(block) => block,
+                Err(_) => {
+                    self.done.unreadable += 1;
+                    return Ok(None);
+                }
+            };
+            if let Some(frame) = Frame::of(raw, &blockref, block) {
+                self.stack.push(frame);
+                return Ok(None);
+            }
+        }
+        match host.fetch_stored(&want).await {
+            Ok(stored) => {
+                let new = self.writer.fill(&raw, self.targets, &stored, self.stamp)?;
+                if let Some(new) = &new {
+                    self.done.leaves += 1;
+                    self.done.leaf_bytes += stored.len() as u64;
+                    self.left = self.left.saturating_sub(stored.len() as u64);
+                    self.note(&raw, new);
+                }
+                self.write_waiting(host).await?;
+                Ok(new)
+            }
+            Err(_) => {
+                self.done.unreadable += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a table became. One that nothing below was filled in of is only copied.
+    fn leave(&mut self, frame: &Frame) -> Result<Option<RawBlockref>, Error> {
+        if !frame.is_changed {
+            let full = frame.slots.iter().fold(self.targets, |full, raw| full & self.valid(raw));
+            return self.writer.fill(&frame.raw, full, &frame.block, self.stamp);
+        }
+        self.done.tables += 1;
+        let (raw, slots) = (&frame.raw, &frame.slots);
+        let new = match &frame.image {
+            Some(image) => {
+                let mut image = image.clone();
+                if let Some(table) = image.get_mut(CONTENT_START..INODE_LEN) {
+                    render_into(slots, table);
+                }
+                let (key, methods) = (raw.key.get(), raw.methods);
+                self.writer.inode(Some(raw), key, image, methods, slots, self.stamp)?
+            }
+            None => {
+                let bits = u8::try_from(frame.block.len().trailing_zeros()).unwrap_or(0);
+                let node = NewNode {
+                    key: raw.key.get(),
+                    key_bits: raw.key_bits,
+                    radix: Radix::new(bits).ok_or(Error::InvalidArgument)?,
+                    old: Some(*raw),
+                    entries: slots.iter().copied().map(Entry::Kept).collect(),
+                };
+                let written =
+                    self.writer.entries(alloc::vec![Entry::Node(node)], raw.methods, self.stamp)?;
+                written.first().copied().ok_or(Error::InvalidArgument)?
+            }
+        };
+        self.writer.retire(raw);
+        Ok(Some(new))
+    }
+
+    fn valid(&self, raw: &RawBlockref) -> u8 {
+        self.writer.copies().map_or(u8::MAX, |set| valid(set, raw))
+    }
+
+    /// Remembers what a block became that others may refer to as well, and roots of PFSs.
+    fn note(&mut self, old: &RawBlockref, new: &RawBlockref) {
+        let in_super_root = self.stack.first().is_some()
+            && self.stack.iter().skip(1).all(|frame| frame.image.is_none());
+        if new.kind == KIND_INODE && in_super_root {
+            self.roots.push(*new);
+        }
+        let is_whole = self.targets & !self.valid(new) == 0;
+        if is_whole
+            && Tid(old.mirror_tid.get()) <= self.writer.shared_tid()
+            && self.memo.len() < MEMO_MAX
+        {
+            self.memo.insert(identity(old), *new);
+        }
+    }
+
+    async fn write_waiting<H: WriteHost>(&mut self, host: &H) -> Result<(), Error> {
+        if self.writer.waiting_bytes() >= WRITE_LEN {
+            host.keep(self.writer.take_placed());
+            host.write(self.writer.take_pieces()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Frame {
+    /// The table in an inode or an indirect block; `None` for an inode without one.
+    fn of(raw: RawBlockref, blockref: &Blockref, block: Block) -> Option<Self> {
+        let (image, table) = match blockref.kind() {
+            BlockKind::Inode => {
+                let inode = Inode::parse(&block).ok()?;
+                if inode.has_direct_data() {
+                    return None;
+                }
+                (Some(block.to_vec()), block.get(CONTENT_START..INODE_LEN)?)
+            }
+            _ => (None, &block[..]),
+        };
+        let slots: Vec<_> = slots(table).iter().filter(|raw| raw.kind != 0).copied().collect();
+        if slots.is_empty() {
+            return None;
+        }
+        Some(Self { raw, image, slots, at: 0, is_changed: false, block })
+    }
+}
+
+fn identity(raw: &RawBlockref) -> (u64, u64) {
+    (raw.data_off.get(), raw.mirror_tid.get())
+}
+
+const KIND_INODE: u8 = 1;
+/// Bytes that are collected before they are written.
+const WRITE_LEN: usize = 8 << 20;
+/// Free space below which nothing is filled in: the tables that are written anew need some.
+const ROOM_MIN: u64 = 4 << 20;

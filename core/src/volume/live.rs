@@ -1,0 +1,211 @@
+//! The copies of a volume while it is open: which devices they are on, and which of them count now.
+//!
+//! Everybody who reads or writes shares it, so it is all atomics: a copy that fails is left out from
+//! the next read and write on, whoever met the fault. What that means for the lineage is decided
+//! by the next commit ([`drive::commit`](crate::drive::commit)), not here.
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use alloc::vec::Vec;
+
+use crate::copies::CopySet;
+use crate::engine::Want;
+use crate::error::BlockKind;
+use crate::media::addresses::Addresses;
+use crate::media::copy_group::COPIES_MAX;
+use crate::units::{DeviceIndex, MediaOffset, Tid};
+
+/// Bytes after which reading goes on with another copy, so that all devices work.
+const TURN_BITS: u32 = 20;
+
+/// The copies of an open volume.
+#[derive(Debug)]
+pub struct LiveCopies {
+    devices: [Option<DeviceIndex>; COPIES_MAX],
+    /// The copy whose header the volume was opened by.
+    master: u8,
+    /// Copies that may be read.
+    readable: AtomicU8,
+    /// Copies that are written to.
+    attached: AtomicU8,
+    /// Copies that did not take a write since they were last asked for.
+    lost: AtomicU8,
+    /// Transactions of which a copy may lack blocks, as one interval: above the first, up to the
+    /// second.
+    distrust: [(AtomicU64, AtomicU64); COPIES_MAX],
+    counters: [Counters; COPIES_MAX],
+}
+
+/// What happened on one device since the volume was opened.
+#[derive(Debug, Default)]
+struct Counters {
+    reads: AtomicU64,
+    writes: AtomicU64,
+    checks: AtomicU64,
+    healed: AtomicU64,
+}
+
+/// What happened on one device since the volume was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Reads that failed.
+    pub read_errors: u64,
+    /// Writes and barriers that failed.
+    pub write_errors: u64,
+    /// Blocks that were not what they had to be.
+    pub check_errors: u64,
+    /// Blocks that were written anew from another copy.
+    pub healed: u64,
+}
+
+/// What went wrong with a copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CopyEvent {
+    /// The device did not give a block.
+    Read,
+    /// The device did not take a block, or did not make it last.
+    Write,
+    /// It gave something else.
+    Check,
+    /// A block was written anew.
+    Healed,
+}
+
+impl LiveCopies {
+    /// Copies on these devices, as `set` says, opened by the header of `master`.
+    #[must_use]
+    pub fn new(devices: [Option<DeviceIndex>; COPIES_MAX], master: u8, set: &CopySet) -> Self {
+        let live = Self {
+            devices,
+            master,
+            readable: AtomicU8::new(0),
+            attached: AtomicU8::new(0),
+            lost: AtomicU8::new(0),
+            distrust: Default::default(),
+            counters: Default::default(),
+        };
+        live.set(set);
+        live
+    }
+
+    /// From now on they are as `set` says.
+    pub fn set(&self, set: &CopySet) {
+        let present = (0_u8..)
+            .zip(&self.devices)
+            .filter(|(_, device)| device.is_some())
+            .fold(0, |mask, (copy, _)| mask | 1 << copy);
+        for (copy, (low, high)) in (0_u8..).zip(&self.distrust) {
+            let intervals = set.distrust(copy).intervals();
+            let from = intervals.first().map_or(0, |first| first.low.0);
+            let to = intervals.last().map_or(0, |last| last.high.0);
+            low.store(from, Ordering::Relaxed);
+            high.store(to, Ordering::Relaxed);
+        }
+        self.readable.store(set.readable() & present, Ordering::Release);
+        self.attached.store(set.attached() & present, Ordering::Release);
+    }
+
+    /// The copy whose header the volume was opened by.
+    #[must_use]
+    pub const fn master(&self) -> u8 {
+        self.master
+    }
+
+    /// The device of a copy, if it is there.
+    #[must_use]
+    pub fn device(&self, copy: u8) -> Option<DeviceIndex> {
+        self.devices.get(usize::from(copy)).copied().flatten()
+    }
+
+    /// The copy on a device.
+    #[must_use]
+    pub fn copy_on(&self, device: DeviceIndex) -> Option<u8> {
+        (0..).zip(&self.devices).find(|(_, one)| **one == Some(device)).map(|(copy, _)| copy)
+    }
+
+    /// Copies that are written to.
+    #[must_use]
+    pub fn written(&self) -> u8 {
+        self.attached.load(Ordering::Acquire) & !self.lost.load(Ordering::Acquire)
+    }
+
+    /// Copies that did not take a write. They are written to no more.
+    #[must_use]
+    pub fn lost(&self) -> u8 {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// `copy` did not take a write: nothing is read from it or written to it any more.
+    pub fn lose(&self, copy: u8) {
+        self.count(copy, CopyEvent::Write);
+        self.lost.fetch_or(1 << copy, Ordering::AcqRel);
+    }
+
+    /// `copies` are back, or their loss is on record.
+    pub fn settle(&self, copies: u8) {
+        self.lost.fetch_and(!copies, Ordering::AcqRel);
+    }
+
+    /// Counts what happened on a copy.
+    pub fn count(&self, copy: u8, event: CopyEvent) {
+        if let Some(counters) = self.counters.get(usize::from(copy)) {
+            let counter = match event {
+                CopyEvent::Read => &counters.reads,
+                CopyEvent::Write => &counters.writes,
+                CopyEvent::Check => &counters.checks,
+                CopyEvent::Healed => &counters.healed,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What happened on a copy.
+    #[must_use]
+    pub fn counts(&self, copy: u8) -> Counts {
+        let Some(counters) = self.counters.get(usize::from(copy)) else {
+            return Counts::default();
+        };
+        Counts {
+            read_errors: counters.reads.load(Ordering::Relaxed),
+            write_errors: counters.writes.load(Ordering::Relaxed),
+            check_errors: counters.checks.load(Ordering::Relaxed),
+            healed: counters.healed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Where a block may be read: every copy that has it and counts, the one to be asked first in
+    /// front (copies 3.4, R1).
+    #[must_use]
+    pub fn candidates(&self, want: &Want) -> Vec<(u8, DeviceIndex, MediaOffset)> {
+        // what every copy has of its own is the one that the volume was opened by
+        let own = matches!(want.place().kind, BlockKind::FreemapNode | BlockKind::FreemapLeaf);
+        if let Some(copy) = want.only().or(own.then_some(self.master)) {
+            let device = self.device(copy);
+            return device
+                .map(|device| (copy, device, want.location().offset))
+                .into_iter()
+                .collect();
+        }
+        let tid = want.tid();
+        let readable = self.readable.load(Ordering::Acquire) & !self.lost.load(Ordering::Acquire);
+        let mut candidates: Vec<_> = want
+            .addresses()
+            .iter()
+            .flat_map(Addresses::iter)
+            .filter(|(copy, _)| readable & 1 << copy != 0 && !self.is_distrusted(*copy, tid))
+            .filter_map(|(copy, offset)| Some((copy, self.device(copy)?, offset)))
+            .collect();
+        if candidates.len() > 1 {
+            let turn = want.location().offset.0 >> TURN_BITS;
+            let first = usize::try_from(turn % candidates.len() as u64).unwrap_or(0);
+            candidates.rotate_left(first);
+        }
+        candidates
+    }
+
+    fn is_distrusted(&self, copy: u8, tid: Tid) -> bool {
+        self.distrust.get(usize::from(copy)).is_none_or(|(low, high)| {
+            low.load(Ordering::Relaxed) < tid.0 && tid.0 <= high.load(Ordering::Relaxed)
+        })
+    }
+}

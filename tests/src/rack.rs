@@ -1,0 +1,172 @@
+//! Several disks in memory that can be pulled, lie and come back: what a volume of copies is on.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use farrier_core::error::{DeviceFault, FaultCause};
+use farrier_core::storage::Storage;
+use farrier_core::units::DeviceIndex;
+
+use crate::ram::RamDisk;
+
+/// What a disk does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// What it is told.
+    #[default]
+    Fine,
+    /// Nothing: it was pulled.
+    Gone,
+    /// It takes writes and forgets them; the next barrier says so.
+    Late,
+    /// It is read, but takes no writes.
+    NoWrites,
+}
+
+/// Counts of what was asked of a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// Reads.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+}
+
+/// Some of the disks of a rack, in an order: what a host opens.
+#[derive(Clone, Debug)]
+pub struct Rack {
+    disks: RamDisk,
+    state: Rc<RefCell<Vec<(Mode, Traffic)>>>,
+    shown: Vec<u8>,
+}
+
+impl Rack {
+    /// Empty disks of these sizes, all of them shown.
+    ///
+    /// # Panics
+    /// More than 255 of them.
+    #[must_use]
+    pub fn new(sizes: &[u64]) -> Self {
+        let count = u8::try_from(sizes.len()).expect("a few disks");
+        Self {
+            disks: RamDisk::of(sizes),
+            state: Rc::new(RefCell::new(vec![<_>::default(); sizes.len()])),
+            shown: (0..count).collect(),
+        }
+    }
+
+    /// The same disks, of which only `disks` are there, in this order.
+    #[must_use]
+    pub fn show(&self, disks: &[u8]) -> Self {
+        Self { shown: disks.to_vec(), ..self.clone() }
+    }
+
+    /// A rack of its own with what is on the disks now; all of them work.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let count = self.state.borrow().len();
+        Self {
+            disks: self.disks.fork(),
+            state: Rc::new(RefCell::new(vec![<_>::default(); count])),
+            shown: self.shown.clone(),
+        }
+    }
+
+    /// From now on `disk` does this.
+    pub fn set(&self, disk: u8, mode: Mode) {
+        self.state.borrow_mut()[usize::from(disk)].0 = mode;
+    }
+
+    /// What was asked of `disk` since the last time.
+    #[must_use]
+    pub fn take_traffic(&self, disk: u8) -> Traffic {
+        std::mem::take(&mut self.state.borrow_mut()[usize::from(disk)].1)
+    }
+
+    /// Changes bytes on a disk behind everybody's back.
+    pub fn patch(&self, disk: u8, offset: u64, bytes: &[u8]) {
+        self.disks.patch_on(DeviceIndex(disk), offset, bytes);
+    }
+
+    /// What is on a disk.
+    ///
+    /// # Panics
+    /// It cannot be that long.
+    #[must_use]
+    pub fn bytes(&self, disk: u8, offset: u64, len: usize) -> Vec<u8> {
+        farrier_core::drive::ready(self.disks.read(DeviceIndex(disk), offset, len))
+            .expect("within the disk")
+    }
+
+    fn disk(&self, device: DeviceIndex) -> DeviceIndex {
+        DeviceIndex(self.shown[usize::from(device.0)])
+    }
+
+    fn mode(&self, device: DeviceIndex) -> Mode {
+        self.state.borrow()[usize::from(self.disk(device).0)].0
+    }
+
+    fn count(&self, device: DeviceIndex, count: impl FnOnce(&mut Traffic)) {
+        count(&mut self.state.borrow_mut()[usize::from(self.disk(device).0)].1);
+    }
+}
+
+impl Storage for Rack {
+    fn device_count(&self) -> usize {
+        self.shown.len()
+    }
+
+    fn size(&self, device: DeviceIndex) -> u64 {
+        self.disks.size(self.disk(device))
+    }
+
+    fn is_writable(&self, _: DeviceIndex) -> bool {
+        true
+    }
+
+    async fn read(
+        &self,
+        device: DeviceIndex,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, DeviceFault> {
+        self.count(device, |traffic| {
+            traffic.reads += 1;
+            traffic.read_bytes += len as u64;
+        });
+        if self.mode(device) == Mode::Gone {
+            return Err(DeviceFault::read(device, offset, len, FaultCause::Gone));
+        }
+        self.disks.read(self.disk(device), offset, len).await
+    }
+
+    async fn write(
+        &self,
+        device: DeviceIndex,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), DeviceFault> {
+        self.count(device, |traffic| {
+            traffic.writes += 1;
+            traffic.written_bytes += bytes.len() as u64;
+        });
+        let fault = |cause| DeviceFault::write(device, offset, bytes.len(), cause);
+        match self.mode(device) {
+            Mode::Gone => Err(fault(FaultCause::Gone)),
+            Mode::NoWrites => Err(fault(FaultCause::Medium(5))),
+            Mode::Late => Ok(()),
+            Mode::Fine => self.disks.write(self.disk(device), offset, bytes).await,
+        }
+    }
+
+    async fn barrier(&self, device: DeviceIndex) -> Result<(), DeviceFault> {
+        match self.mode(device) {
+            Mode::Fine => self.disks.barrier(self.disk(device)).await,
+            _ => Err(DeviceFault::barrier(device, FaultCause::Medium(5))),
+        }
+    }
+}
