@@ -62,7 +62,7 @@ enum Step {
     Flush,
     /// A flush of which only these devices got a header, then a power cut.
     CrashIn(u8),
-    /// A device fails while mounted, and is noticed by the flush that comes next.
+    /// Devices fail at once while mounted, and the flush that comes next notices.
     Lose(u8),
     /// A device fails, and the epoch without it reaches only these devices, then a power cut.
     LoseAndCrash(u8, u8),
@@ -134,8 +134,8 @@ impl World {
         steps.extend([Step::Flush, Step::Sync]);
         let members = mounted.group.in_sync();
         steps.extend((1..members).filter(|set| set & !members == 0).map(Step::CrashIn));
+        steps.extend((1..=mounted.here).filter(|set| set & !mounted.here == 0).map(Step::Lose));
         for slot in bits(mounted.here) {
-            steps.push(Step::Lose(slot));
             let rest = members & !(1 << slot);
             let parts = (1..rest).filter(|set| set & !rest == 0);
             steps.extend(parts.map(|set| Step::LoseAndCrash(slot, set)));
@@ -164,9 +164,9 @@ impl World {
                 self.next += 1;
                 self.mounted = None;
             }
-            Step::Lose(slot) => self.lose(slot, 0xff),
+            Step::Lose(lost) => self.lose(lost, 0xff),
             Step::LoseAndCrash(slot, set) => {
-                self.lose(slot, set);
+                self.lose(1 << slot, set);
                 self.mounted = None;
             }
             Step::Sync => self.sync(),
@@ -175,7 +175,8 @@ impl World {
                 return self.check_mount(set, options);
             }
             Step::Choose(set, slot) => {
-                let options = Options { master: Some(slot), ..Options::default() };
+                let master = Some(slot);
+                let options = Options { master, accept_missing: true, ..Options::default() };
                 return self.check_mount(set, options);
             }
         }
@@ -199,13 +200,15 @@ impl World {
         }
     }
 
-    fn lose(&mut self, slot: u8, set: u8) {
+    fn lose(&mut self, lost: u8, set: u8) {
         let Some(mut mounted) = self.mounted.clone() else { return };
-        mounted.here &= !(1 << slot);
+        mounted.here &= !lost;
         let members = mounted.group.in_sync();
         let barrier = mounted.tid;
-        let _ = mounted.group.eject(slot, barrier, false);
-        if members & 1 << slot == 0 {
+        for slot in bits(lost) {
+            let _ = mounted.group.eject(slot, barrier, false);
+        }
+        if members & lost == 0 {
             self.mounted = Some(mounted);
             return;
         }
@@ -400,12 +403,12 @@ fn the_model_notices_a_rule_that_is_too_weak() {
     for disk in &mut world.disks {
         disk.record.policy.on_missing = super::OnMissing::Accept;
     }
-    let steps = [Step::Mount(3, false), Step::Lose(0), Step::Flush];
+    let steps = [Step::Mount(3, false), Step::Lose(1), Step::Flush];
     steps.into_iter().for_each(|step| world.run(step).unwrap());
     assert!(world.run(Step::Mount(1, false)).is_err());
     // And a history that is taken for the past of another.
     let mut world = World::new(2, Runtime::Any);
-    let steps = [Step::Lose(0), Step::Flush, Step::Mount(1, true), Step::Flush];
+    let steps = [Step::Lose(1), Step::Flush, Step::Mount(1, true), Step::Flush];
     steps.into_iter().for_each(|step| world.run(step).unwrap());
     world.disks[0].record.slots[1].left = world.disks[1].record.epoch.id;
     world.disks[0].record.slots[1].distrust = Distrust::NONE;

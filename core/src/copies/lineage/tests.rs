@@ -220,6 +220,33 @@ fn a_copy_that_became_a_member_by_the_others_only_lags_and_alone_is_no_master() 
 }
 
 #[test]
+fn a_member_that_never_was_in_sync_by_its_own_header_is_no_master() {
+    // The epoch that copy 1 joined reached copy 2 only, which is no member.
+    let mut resyncing = without(&without(&group(3), 2, 2), 1, 3);
+    resyncing.rejoin(1, Tid(120)).unwrap();
+    resyncing.resync(1, Tid(120)).unwrap();
+    let mut joined = resyncing.clone();
+    joined.joined(1, Tid(130)).unwrap();
+    joined.begin(Cause::Joined, &stamp(4, 130)).unwrap();
+    let found = [at(&resyncing, 1, 0), at(&joined, 2, 1)];
+    assert!(matches!(plain(&found), Err(Refused::NoMaster { .. })));
+}
+
+#[test]
+fn a_member_that_went_another_way_is_diverged() {
+    // The epoch without copy 1 reached copy 0 only; later 1 and 2 were forced without 0.
+    let ours = without(&group(3), 1, 2);
+    let theirs = without(&group(3), 0, 3);
+    let found = [at(&ours, 0, 0), at(&theirs, 2, 0)];
+    assert!(matches!(plain(&found), Err(Refused::Split { .. })));
+    let chosen = Options { master: Some(0), accept_missing: true, ..Options::default() };
+    let decision = decide(&found, &chosen).unwrap();
+    assert_eq!(decision.writable, Ok(()));
+    assert_eq!(states(&decision)[..3], [InSync, Out, Diverged]);
+    assert_eq!(decision.mint.unwrap().members, 1);
+}
+
+#[test]
 fn an_unacknowledged_tail_is_no_reason_to_refuse_and_more_than_that_is() {
     // Copy 1 had the header of flush 11 when copy 0 went on without it from there.
     let moved_on = without(&group(2), 1, 2);
