@@ -229,10 +229,8 @@ async fn write_headers<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<
 }
 
 fn name_copies(copy: u8, header: &mut crate::flush::HeaderWriter, lineage: Option<&Lineage>) {
-    if let Some(lineage) = lineage {
-        if let Some(group) = lineage.group.for_slot(copy) {
-            group.put(header.raw_mut());
-        }
+    if let Some(group) = lineage.and_then(|lineage| lineage.group.for_slot(copy)) {
+        group.put(header.raw_mut());
     }
 }
 

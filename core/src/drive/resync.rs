@@ -259,12 +259,9 @@ impl Fill<'_> {
             }));
         }
         if matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect) {
-            let block = match host.fetch(&want).await {
-                Ok(block) => block,
-                Err(_) => {
-                    self.done.unreadable += 1;
-                    return Ok(None);
-                }
+            let Ok(block) = host.fetch(&want).await else {
+                self.done.unreadable += 1;
+                return Ok(None);
             };
             if let Some(frame) = Frame::of(raw, &blockref, block) {
                 self.stack.push(frame);
@@ -331,8 +328,8 @@ impl Fill<'_> {
 
     /// Remembers what a block became that others may refer to as well, and roots of PFSs.
     fn note(&mut self, old: &RawBlockref, new: &RawBlockref) {
-        let in_super_root = self.stack.first().is_some()
-            && self.stack.iter().skip(1).all(|frame| frame.image.is_none());
+        let in_super_root =
+            !self.stack.is_empty() && self.stack.iter().skip(1).all(|frame| frame.image.is_none());
         if new.kind == KIND_INODE && in_super_root {
             self.roots.push(*new);
         }

@@ -203,7 +203,7 @@ impl Volume {
             None => self.pieces.iter().map(|piece| piece.device).collect(),
             Some(live) => {
                 let written = live.written();
-                let copies = (0..u8::BITS as u8).filter(|copy| written & 1 << copy != 0);
+                let copies = (0..8).filter(|copy| written & 1 << copy != 0);
                 copies.filter_map(|copy| live.device(copy)).collect()
             }
         }
