@@ -17,8 +17,10 @@ pub(crate) fn bench(workspace: &Workspace, words: &[String]) -> Outcome {
         Some((which, words)) => match which.as_str() {
             "inside" => inside(workspace, words),
             "outside" | "writing" => mounts(workspace, which, words),
+            "encodings" => program(workspace, which, words),
             _ => Err(Failure::new(format!(
-                "`bench {which}`: name `inside`, `outside` or `writing`, then its own arguments"
+                "`bench {which}`: name `inside`, `outside`, `writing` or `encodings`, then its own \
+                 arguments"
             ))),
         },
     }
@@ -27,6 +29,12 @@ pub(crate) fn bench(workspace: &Workspace, words: &[String]) -> Outcome {
 fn inside(workspace: &Workspace, words: &[String]) -> Outcome {
     let mut cargo = workspace.cargo();
     run(cargo.args(["bench", "--package", PACKAGE, "--bench", "inside", "--"]).args(words))
+}
+
+fn program(workspace: &Workspace, program: &str, words: &[String]) -> Outcome {
+    let mut cargo = workspace.cargo();
+    cargo.args(["run", "--release", "--package", PACKAGE, "--bin", program, "--"]);
+    run(cargo.args(words))
 }
 
 /// The program that mounts has to be the one that was just built.

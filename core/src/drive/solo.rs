@@ -108,7 +108,7 @@ impl<S: Storage> Solo<S> {
         Ok(host)
     }
 
-    /// Fills in what copies lack, up to about `budget` bytes; see [`resync`](super::resync::resync).
+    /// Fills in what copies lack, up to about `budget` bytes; see [`resync`].
     ///
     /// # Errors
     /// The volume failed; [`Error::Busy`] while a flush is on its way.
