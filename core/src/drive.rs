@@ -10,13 +10,16 @@ pub mod commit;
 mod finish;
 mod format;
 pub mod grow;
+pub mod heal;
 pub mod open;
 pub mod pfs;
 pub mod repair;
 pub mod resync;
 pub mod solo;
 
-pub use blocks::{Got, read_any, read_block, read_stored, write_header, write_piece};
+pub use blocks::{
+    Got, read_any, read_block, read_stored, rewrite_piece, write_header, write_piece,
+};
 pub use format::format;
 pub use open::load_freemap;
 

@@ -15,7 +15,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use farrier_core::dirty::Memory;
 use farrier_core::drive::bulkfree::Freed;
 use farrier_core::drive::pfs::PfsChange;
-use farrier_core::drive::{self, Host, read_block, ready};
+use farrier_core::drive::heal::{HealQueue, HealRequest};
+use farrier_core::drive::{self, Host, read_any, ready};
 use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use farrier_core::error::{DeviceFault, Error, FaultCause};
 use farrier_core::storage::Storage;
@@ -60,6 +61,8 @@ pub(crate) struct Store {
     /// Where is told what nobody is there to be told of.
     sink: OnceLock<Sink>,
     seed: AtomicU64,
+    /// What has to be healed by who writes.
+    bad: Mutex<HealQueue>,
 }
 
 /// Where to tell.
@@ -107,7 +110,8 @@ impl Blocks {
             })
             .collect();
         let (sink, seed) = (OnceLock::new(), AtomicU64::new(1));
-        let store = Arc::new(Store { volume, devices, shards, sink, seed });
+        let bad = Mutex::default();
+        let store = Arc::new(Store { volume, devices, shards, sink, seed, bad });
         let ahead = ReadAheadPool::new(Arc::clone(&store), ahead_threads);
         let pfs_changes = PfsChanges::default();
         Self { ahead, store, flushing: None, writing: None, pfs_changes }
@@ -363,7 +367,16 @@ impl Store {
     }
 
     fn read(&self, want: &Want) -> Result<Block, Error> {
-        ready(read_block(&self.volume, &self.devices, want))
+        let got = ready(read_any(&self.volume, &self.devices, want))?;
+        if let Some(request) = HealRequest::of(want, &got.bad) {
+            lock(&self.bad).push(request);
+        }
+        Ok(got.block)
+    }
+
+    /// What was bad on a copy since the last time.
+    pub(crate) fn take_bad(&self) -> Vec<HealRequest> {
+        lock(&self.bad).take()
     }
 
     fn get(&self, want: &Want) -> Result<Block, Error> {

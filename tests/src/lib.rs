@@ -11,6 +11,7 @@ pub mod host;
 pub mod images;
 pub mod manifest;
 pub mod model;
+pub mod mounted;
 pub mod ops;
 pub mod rack;
 pub mod ram;

@@ -21,6 +21,8 @@ pub enum Mode {
     Late,
     /// It is read, but takes no writes.
     NoWrites,
+    /// It takes writes and forgets them, and never says so.
+    Forgetful,
 }
 
 /// Counts of what was asked of a disk.
@@ -158,14 +160,14 @@ impl Storage for Rack {
         match self.mode(device) {
             Mode::Gone => Err(fault(FaultCause::Gone)),
             Mode::NoWrites => Err(fault(FaultCause::Medium(5))),
-            Mode::Late => Ok(()),
+            Mode::Late | Mode::Forgetful => Ok(()),
             Mode::Fine => self.disks.write(self.disk(device), offset, bytes).await,
         }
     }
 
     async fn barrier(&self, device: DeviceIndex) -> Result<(), DeviceFault> {
         match self.mode(device) {
-            Mode::Fine => self.disks.barrier(self.disk(device)).await,
+            Mode::Fine | Mode::Forgetful => self.disks.barrier(self.disk(device)).await,
             _ => Err(DeviceFault::barrier(device, FaultCause::Medium(5))),
         }
     }

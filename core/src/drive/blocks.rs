@@ -112,6 +112,23 @@ pub async fn write_piece<S: Storage>(
     volume.absorb(device, storage.write(device, offset, &piece.bytes).await)
 }
 
+/// Writes a piece where it belongs on its copy. That the device fails is for the caller to judge:
+/// nothing is lost by it.
+///
+/// # Errors
+/// The device's fault; the piece belongs nowhere, or its copy is not written to.
+pub async fn rewrite_piece<S: Storage>(
+    volume: &Volume,
+    storage: &S,
+    piece: &Piece,
+) -> Result<(), Error> {
+    if !volume.copies().is_some_and(|live| is_written(live, piece.copy)) {
+        return Err(Error::ReadOnly);
+    }
+    let (device, offset) = volume.on_copy(piece.copy, piece.offset, piece.bytes.len())?;
+    Ok(storage.write(device, offset, &piece.bytes).await?)
+}
+
 /// Writes a header, or a part of one, at `offset` of the root volume's device, or of `copy`.
 ///
 /// # Errors

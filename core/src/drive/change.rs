@@ -72,6 +72,13 @@ pub trait WriteHost: Host {
     /// What a device said.
     fn write(&self, pieces: Vec<Piece>) -> impl Future<Output = Result<(), Error>>;
 
+    /// Writes a piece over what is there, at once. Unlike [`write`](Self::write), it is for the
+    /// caller to say what it means that a device does not take it.
+    ///
+    /// # Errors
+    /// What a device said.
+    fn rewrite(&self, piece: Piece) -> impl Future<Output = Result<(), Error>>;
+
     /// Writes a header, or part of one, at `offset` of the device of the root volume, or of `copy`.
     ///
     /// # Errors

@@ -13,10 +13,11 @@ use super::bulkfree::{self, Freed};
 use super::change::{self, Origin, Pressure, WriteHost};
 use super::commit::{self, Flusher};
 use super::grow::{Grown, grow};
+use super::heal::{HealQueue, HealRequest, Healed, heal};
 use super::open::{load_freemap, open_for_writing, open_tree};
 use super::pfs::PfsChange;
 use super::resync::{Filled, resync};
-use super::{Host, read_block, read_stored, repair, run, write_header, write_piece};
+use super::{Host, read_any, read_stored, repair, rewrite_piece, run, write_header, write_piece};
 use crate::dirty::{Budget, Memory};
 use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use crate::error::Error;
@@ -40,6 +41,7 @@ pub struct Solo<S> {
     dirty_max: Cell<u64>,
     seed: Cell<u64>,
     origin: Cell<Option<Origin>>,
+    bad: RefCell<HealQueue>,
 }
 
 impl<S> fmt::Debug for Solo<S> {
@@ -64,6 +66,7 @@ impl<S: Storage> Solo<S> {
             dirty_max: Cell::new(DIRTY_MAX),
             seed: Cell::new(1),
             origin: Cell::new(None),
+            bad: RefCell::new(HealQueue::new()),
         })
     }
 
@@ -177,7 +180,40 @@ impl<S: Storage> Solo<S> {
     /// What a device said; [`Error::Busy`] while another flush is on its way.
     pub async fn flush(&self, always: bool) -> Result<bool, Error> {
         let mut flusher = self.take_flusher()?;
-        let result = commit::flush(self, &mut flusher, always).await;
+        let result = self.flush_healed(&mut flusher, always).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    async fn flush_healed(&self, flusher: &mut Flusher, always: bool) -> Result<bool, Error> {
+        heal(self, flusher, self.take_bad()).await?;
+        commit::flush(self, flusher, always).await
+    }
+
+    /// Writes again what was read since the last time and was bad on a copy. Every flush does so
+    /// first.
+    ///
+    /// # Errors
+    /// The volume failed; [`Error::Busy`] while a flush is on its way.
+    pub async fn heal(&self) -> Result<Healed, Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = heal(self, &mut flusher, self.take_bad()).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// What was read since the last time and was bad on a copy.
+    pub fn take_bad(&self) -> Vec<HealRequest> {
+        self.bad.borrow_mut().take()
+    }
+
+    /// Writes these blocks again; see [`heal`](super::heal).
+    ///
+    /// # Errors
+    /// As [`Solo::heal`].
+    pub async fn heal_these(&self, requests: Vec<HealRequest>) -> Result<Healed, Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = heal(self, &mut flusher, requests).await;
         self.flusher.replace(Some(flusher));
         result
     }
@@ -275,9 +311,12 @@ impl<S: Storage> Cache for Solo<S> {
 
 impl<S: Storage> Host for Solo<S> {
     async fn fetch(&self, want: &Want) -> Result<Block, Error> {
-        let block = read_block(&self.volume, &self.storage, want).await?;
-        self.cache.borrow_mut().insert(*want.id(), Block::clone(&block));
-        Ok(block)
+        let got = read_any(&self.volume, &self.storage, want).await?;
+        self.cache.borrow_mut().insert(*want.id(), Block::clone(&got.block));
+        if let Some(request) = HealRequest::of(want, &got.bad) {
+            self.bad.borrow_mut().push(request);
+        }
+        Ok(got.block)
     }
 
     fn look<R>(&self, look: impl FnOnce(Option<&Memory>) -> R) -> R {
@@ -344,6 +383,10 @@ impl<S: Storage> WriteHost for Solo<S> {
             write_piece(&self.volume, &self.storage, &piece).await?;
         }
         Ok(())
+    }
+
+    async fn rewrite(&self, piece: Piece) -> Result<(), Error> {
+        rewrite_piece(&self.volume, &self.storage, &piece).await
     }
 
     async fn write_header(&self, copy: u8, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {

@@ -33,6 +33,10 @@ pub struct Want {
     addresses: Option<Addresses>,
     /// The one copy that it is wanted from.
     only: Option<u8>,
+    /// Where it lies there, if that is not the address that its blockref names first.
+    only_at: Option<MediaOffset>,
+    /// Number of the commit at which it was certainly in use.
+    known: Option<u64>,
 }
 
 impl BlockId {
@@ -61,6 +65,8 @@ impl Want {
             tid: blockref.mirror_tid(),
             addresses,
             only: None,
+            only_at: None,
+            known: None,
         })
     }
 
@@ -71,10 +77,37 @@ impl Want {
         Self { only: Some(copy), ..self }
     }
 
-    /// The one copy that it is wanted from, if it does not matter which.
+    /// The same, from `copy` only, at its address there; `None` if it is not on that copy.
+    #[must_use]
+    pub fn on(self, copy: u8) -> Option<Self> {
+        let at = self.addresses?.get(copy)?;
+        Some(Self { only: Some(copy), only_at: Some(at), ..self })
+    }
+
+    /// The one copy that it is wanted from, unless it does not matter which.
     #[must_use]
     pub const fn only(&self) -> Option<u8> {
         self.only
+    }
+
+    /// Where it lies on the [one copy](Self::only) that it is wanted from.
+    #[must_use]
+    pub fn only_at(&self) -> MediaOffset {
+        self.only_at.unwrap_or(self.id.location.offset)
+    }
+
+    /// The same, of which is known that something referred to it when there had been `commits`.
+    #[must_use]
+    pub const fn known_at(self, commits: u64) -> Self {
+        Self { known: Some(commits), ..self }
+    }
+
+    /// How many commits there had been when something certainly referred to it: from then on, its
+    /// place is not used for something else for [some commits](crate::drive::heal). `None` if who
+    /// wants it cannot tell.
+    #[must_use]
+    pub const fn known(&self) -> Option<u64> {
+        self.known
     }
 
     /// The transaction that wrote it.

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use super::{Block, BlockId, Stop, Want};
 use crate::dirty::Memory;
@@ -59,6 +60,8 @@ pub struct View<'a> {
     used: Vec<(BlockId, Block)>,
     wants: Vec<Want>,
     ahead: Vec<Want>,
+    /// What the run wants may be referred to by nobody any more.
+    is_doubtful: Cell<bool>,
 }
 
 impl core::fmt::Debug for View<'_> {
@@ -76,7 +79,15 @@ impl<'a> View<'a> {
     /// The window of the next run of `turn`; what was changed is in `memory`.
     pub fn over(turn: &'a mut Turn, cache: &'a dyn Cache, memory: Option<&'a Memory>) -> Self {
         turn.runs += 1;
-        Self { turn, cache, memory, used: Vec::new(), wants: Vec::new(), ahead: Vec::new() }
+        Self {
+            turn,
+            cache,
+            memory,
+            used: Vec::new(),
+            wants: Vec::new(),
+            ahead: Vec::new(),
+            is_doubtful: Cell::new(false),
+        }
     }
 
     /// What was changed, on a volume that is open for writing.
@@ -108,10 +119,25 @@ impl<'a> View<'a> {
             self.used.push((*want.id(), Block::clone(&block)));
             return Some(Ok(block));
         }
-        if self.wants.len() < WANTS_MAX && !self.wants.contains(want) {
-            self.wants.push(*want);
+        let want = self.dated(want);
+        if self.wants.len() < WANTS_MAX && !self.wants.contains(&want) {
+            self.wants.push(want);
         }
         None
+    }
+
+    /// The run goes by a root that it brought along, and not by one that is in use now: what it
+    /// finds there may be gone, and its place used for something else.
+    pub fn doubt(&self) {
+        self.is_doubtful.set(true);
+    }
+
+    /// What a run finds is in use as of the last commit.
+    fn dated(&self, want: &Want) -> Want {
+        match self.memory {
+            Some(memory) if !self.is_doubtful.get() => want.known_at(memory.commits()),
+            _ => *want,
+        }
     }
 
     /// Stops if anything was noted as wanted.

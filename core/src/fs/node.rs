@@ -320,7 +320,12 @@ pub fn tree_of<'a>(view: &View<'a>, pfs: &Pfs) -> Option<&'a Tree> {
 /// The root of `pfs` as the last commit left it.
 #[must_use]
 pub fn root_of(view: &View<'_>, pfs: &Pfs) -> Blockref {
-    tree_of(view, pfs).map_or(*pfs.root(), |tree| *tree.root())
+    if let Some(tree) = tree_of(view, pfs) {
+        return *tree.root();
+    }
+    // as it was when it was opened, which may be long ago
+    view.doubt();
+    *pfs.root()
 }
 
 fn parse(bytes: &[u8], place: Place) -> Result<Inode<'_>, Damage> {

@@ -181,10 +181,7 @@ impl LiveCopies {
         let own = matches!(want.place().kind, BlockKind::FreemapNode | BlockKind::FreemapLeaf);
         if let Some(copy) = want.only().or(own.then_some(self.master)) {
             let device = self.device(copy);
-            return device
-                .map(|device| (copy, device, want.location().offset))
-                .into_iter()
-                .collect();
+            return device.map(|device| (copy, device, want.only_at())).into_iter().collect();
         }
         let tid = want.tid();
         let readable = self.readable.load(Ordering::Acquire) & !self.lost.load(Ordering::Acquire);

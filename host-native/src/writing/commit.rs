@@ -14,6 +14,7 @@ use farrier_core::dirty::TreeId;
 use farrier_core::drive::bulkfree::Freed;
 use farrier_core::drive::change::WriteHost;
 use farrier_core::drive::commit::{Flusher, change_pfs, close, flush};
+use farrier_core::drive::heal::heal;
 use farrier_core::drive::pfs::PfsChange;
 use farrier_core::drive::{Host, bulkfree, join_all, load_freemap, ready};
 use farrier_core::error::Error;
@@ -180,7 +181,11 @@ impl Writing {
         // what is changed from here on is noted anew
         self.is_noted.store(false, Ordering::Relaxed);
         let had_failed = self.failed().is_some();
-        let result = ready(flush(self, flusher, always));
+        let bad = self.store.take_bad();
+        let result = ready(async {
+            heal(self, flusher, bad).await?;
+            flush(self, flusher, always).await
+        });
         lock(&self.progress).ended += 1;
         self.room.notify_all();
         if let Err(error) = &result

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use farrier_core::dirty::Memory;
 use farrier_core::drive::change::{Pressure, WriteHost};
-use farrier_core::drive::{Host, read_stored, ready, write_header};
+use farrier_core::drive::{Host, read_stored, ready, rewrite_piece, write_header};
 use farrier_core::engine::{Block, BlockId, Cache, Want};
 use farrier_core::error::Error;
 use farrier_core::flush::{Piece, Placed};
@@ -79,6 +79,10 @@ impl WriteHost for Writing {
 
     async fn write(&self, pieces: Vec<Piece>) -> Result<(), Error> {
         self.queue.write(pieces)
+    }
+
+    async fn rewrite(&self, piece: Piece) -> Result<(), Error> {
+        rewrite_piece(self.store.volume(), self.store.devices(), &piece).await
     }
 
     async fn write_header(&self, copy: u8, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {

@@ -1,0 +1,218 @@
+//! A volume of copies that is in use, beside what it should hold.
+
+use farrier_core::drive::change::Origin;
+use farrier_core::drive::{Host as _, ready};
+use farrier_core::engine::Want;
+use farrier_core::error::BlockKind;
+use farrier_core::fs::Pfs;
+use farrier_core::media::addresses::Addresses;
+use farrier_core::media::blockref::{Blockref, slots};
+use farrier_core::media::header::Version;
+use farrier_core::media::inode::{CONTENT_START, Inode};
+use farrier_core::storage::Storage as _;
+use farrier_core::units::{DeviceIndex, Inum, Uuid, WallTime};
+use farrier_core::volume::{FormatOptions, format};
+
+use crate::against::{compare, compare_media};
+use crate::model::Model;
+use crate::ops::{Op, Random, Swarm, apply};
+use crate::rack::Rack;
+use crate::session::nothing;
+use crate::writing::WritingHost;
+
+const LABEL: &str = "DATA";
+const START: u64 = 1_700_000_000_000_000;
+/// A few blocks: nearly everything is read from the disks.
+const CACHE: usize = 64 << 10;
+
+/// Makes a file system with a copy on each disk that `rack` shows.
+///
+/// # Panics
+/// It cannot be made.
+pub fn format_copies(rack: &Rack) {
+    let count = u8::try_from(rack.device_count()).expect("a few disks");
+    let sizes = (0..count).map(|index| rack.size(DeviceIndex(index))).collect();
+    let mut number = 0_u8;
+    let options = FormatOptions {
+        version: Version::Copies,
+        ..FormatOptions::new(sizes, WallTime(1_600_000_000_000_000))
+    };
+    let formatted = format(&options, |bytes| {
+        number += 1;
+        bytes.fill(number);
+    });
+    ready(farrier_core::drive::format(rack, &formatted.expect("sizes that will do")))
+        .expect("disks that work");
+}
+
+/// A block of a tree.
+#[derive(Clone, Copy, Debug)]
+pub struct TreeBlock {
+    /// What refers to it.
+    pub blockref: Blockref,
+    /// How it is asked for.
+    pub want: Want,
+    /// Where it lies.
+    pub addresses: Addresses,
+    /// It is the super-root or the root of a PFS.
+    pub is_root: bool,
+}
+
+impl TreeBlock {
+    /// Its length on media.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.want.location().len()
+    }
+
+    /// Never.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// A mounted volume and what it should hold.
+#[derive(Debug)]
+pub struct Mounted {
+    /// The volume.
+    pub host: WritingHost<Rack>,
+    /// Its PFS.
+    pub pfs: Pfs,
+    /// What was done.
+    pub model: Model,
+    /// What was committed.
+    pub committed: Model,
+    /// Operations so far.
+    pub time: u64,
+}
+
+impl Mounted {
+    /// Mounts the disks that `rack` shows, with nothing on them or what `model` says.
+    ///
+    /// # Panics
+    /// They cannot be mounted.
+    #[must_use]
+    pub fn open(rack: &Rack, model: Option<Model>, time: u64) -> Self {
+        let host = WritingHost::open(rack.clone(), CACHE).expect("it can be opened");
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&(time + 1).to_le_bytes());
+        host.set_origin(Origin { id, host: Uuid([7; 16]), time: WallTime(START + time) });
+        let pfs = host.open_pfs(LABEL).expect("it has that PFS");
+        let model = model.unwrap_or_else(|| {
+            let root = farrier_core::fs::GetAttributes { pfs, inum: Inum::ROOT };
+            Model::new(host.run(&root).expect("it has a root"))
+        });
+        Self { host, pfs, committed: model.clone(), model, time }
+    }
+
+    /// The same disks, mounted anew; what was not committed is lost.
+    #[must_use]
+    pub fn again(self, rack: &Rack) -> Self {
+        let (committed, time) = (self.committed.settled(), self.time);
+        drop(self.host);
+        Self::open(rack, Some(committed), time)
+    }
+
+    /// Does one thing.
+    ///
+    /// # Errors
+    /// It was not done as the model did it.
+    pub fn apply(&mut self, op: &Op) -> Result<(), String> {
+        self.time += 1;
+        match op {
+            Op::Flush { always } => {
+                self.host.flush_always(*always).map_err(|error| format!("a flush: {error:?}"))?;
+                self.committed = self.model.settled();
+            }
+            Op::Remount => {}
+            op => {
+                apply(&self.host, self.pfs, &mut self.model, op, START + self.time * 1000)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// It could not be done.
+    pub fn flush(&mut self) -> Result<(), String> {
+        self.apply(&Op::Flush { always: true })
+    }
+
+    /// Does `count` things of all kinds and commits.
+    ///
+    /// # Errors
+    /// As [`Mounted::apply`].
+    pub fn work(&mut self, random: &mut Random, count: u64) -> Result<(), String> {
+        let swarm = Swarm::new(random);
+        for _ in 0..count {
+            let op = swarm.next(random, &self.model);
+            self.apply(&op)?;
+        }
+        self.flush()
+    }
+
+    /// Everything can be read and is as the model says.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn check(&self) -> Result<(), String> {
+        compare(&self.host, self.pfs, &self.model, true)
+    }
+
+    /// Every block of the trees as of the last commit, each once.
+    ///
+    /// # Panics
+    /// One cannot be read.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<TreeBlock> {
+        let root = self.host.with_memory(|memory| *memory.super_root());
+        let commits = self.host.with_memory(farrier_core::dirty::Memory::commits);
+        let mut stack = vec![(root, true, true)];
+        let mut blocks: Vec<TreeBlock> = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some((blockref, is_root, is_super)) = stack.pop() {
+            let Some(want) = Want::of(&blockref) else { continue };
+            let addresses = Addresses::of(blockref.raw()).expect("a volume of copies");
+            if !seen.insert(addresses.lowest()) {
+                continue;
+            }
+            blocks.push(TreeBlock { blockref, want: want.known_at(commits), addresses, is_root });
+            let block = match blockref.kind() {
+                BlockKind::Inode | BlockKind::Indirect => {
+                    ready(self.host.fetch(&want)).expect("a sound volume")
+                }
+                _ => continue,
+            };
+            let table = match blockref.kind() {
+                BlockKind::Inode if Inode::parse(&block).expect("sound").has_direct_data() => {
+                    continue;
+                }
+                BlockKind::Inode => &block[CONTENT_START..],
+                _ => &block[..],
+            };
+            for raw in slots(table) {
+                if let Some(below) = Blockref::parse(raw).expect("sound") {
+                    // the super-root's table needs no indirect blocks here
+                    stack.push((below, is_super, false));
+                }
+            }
+        }
+        blocks
+    }
+}
+
+/// Each of `disks` alone holds what was committed.
+///
+/// # Errors
+/// The first difference.
+pub fn each_holds(rack: &Rack, disks: &[u8], committed: &Model) -> Result<(), String> {
+    for disk in disks {
+        let alone = rack.fork().show(&[*disk]);
+        compare_media(&alone, LABEL, committed, nothing)
+            .map_err(|error| format!("disk {disk} alone: {error}"))?;
+    }
+    Ok(())
+}
