@@ -14,8 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use farrier_core::dirty::Memory;
 use farrier_core::drive::bulkfree::Freed;
-use farrier_core::drive::pfs::PfsChange;
 use farrier_core::drive::heal::{HealQueue, HealRequest};
+use farrier_core::drive::pfs::PfsChange;
 use farrier_core::drive::{self, Host, read_any, ready};
 use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use farrier_core::error::{DeviceFault, Error, FaultCause};
@@ -24,6 +24,7 @@ use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{Space, Volume};
 
 use crate::ahead::ReadAheadPool;
+use crate::copies;
 use crate::device::Devices;
 use crate::writing::{Flushing, WriteOptions, Writing};
 
@@ -126,6 +127,40 @@ impl Blocks {
         self.flushing = Some(Mutex::new(Flushing::start(Arc::clone(&writing))?));
         self.writing = Some(writing);
         Ok(())
+    }
+
+    /// Has copies that are behind brought up to date beside everything else, as long as the volume
+    /// is open for writing.
+    pub fn catch_up(&self) {
+        if let Some(flushing) = &self.flushing {
+            lock(flushing).catch_up();
+        }
+    }
+
+    /// Goes on with that where it could not go on before.
+    ///
+    /// # Errors
+    /// The volume is not open for writing, or has no copies.
+    pub fn catch_up_again(&self) -> Result<(), Error> {
+        self.volume().copies().ok_or(Error::NotSupported)?;
+        self.writing()?.catch_up_again();
+        Ok(())
+    }
+
+    /// How the copies of the volume are; `None` if it has none.
+    #[must_use]
+    pub fn copies_status(&self) -> Option<copies::Status> {
+        let seen = match &self.writing {
+            Some(writing) => writing.seen()?,
+            None => copies::Seen::default(),
+        };
+        copies::of_open(self.volume(), self.devices(), Some(seen))
+    }
+
+    /// What somebody should know of the copies who has just opened the volume.
+    #[must_use]
+    pub fn copies_notes(&self) -> Vec<String> {
+        copies::notes(self.volume(), self.devices())
     }
 
     /// Whether the volume is open for writing.
@@ -254,6 +289,10 @@ impl Blocks {
     /// Stored bytes of a stretch of the address space that lies within the volume of `first`, past
     /// the cache. Nobody has checked them.
     pub(crate) fn read_stretch(&self, first: &Want, stretch: Range<u64>) -> Result<Vec<u8>, Error> {
+        if self.volume().copies().is_some() {
+            // neighbours on one copy need not be any on the next
+            return Err(Error::NotSupported);
+        }
         let (device, offset) = self.volume().locate(first.location(), first.place())?;
         let len = usize::try_from(stretch.end - stretch.start).unwrap_or(0);
         Ok(ready(self.devices().read(device, offset, len))?)
@@ -346,7 +385,11 @@ impl Store {
         let mut range: Option<(DeviceIndex, u64, u64)> = None;
         for want in wants {
             let location = want.location();
-            let Ok((device, offset)) = self.volume.locate(location, want.place()) else {
+            let place = match self.volume.copies() {
+                Some(live) => live.candidates(want).first().map(|(_, device, at)| (*device, at.0)),
+                None => self.volume.locate(location, want.place()).ok(),
+            };
+            let Some((device, offset)) = place else {
                 continue;
             };
             let len = location.len() as u64;

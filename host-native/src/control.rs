@@ -18,6 +18,8 @@ pub use socket::{AskError, Server, ask};
 
 use serde::{Deserialize, Serialize};
 
+use crate::copies::Status;
+
 /// Something to do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -50,6 +52,10 @@ pub enum Request {
     },
     /// Free what nothing refers to.
     Bulkfree,
+    /// How the copies are.
+    CopiesStatus,
+    /// Go on with bringing copies up to date where that could not go on.
+    CopiesResync,
     /// Have new contents of a file, or of what is made in a directory from now on, stored in
     /// another way.
     Set {
@@ -106,6 +112,11 @@ pub enum Reply {
         corrupt_bytes: u64,
         /// Blocks that something refers to.
         blocks: u64,
+    },
+    /// How the copies are.
+    Copies {
+        /// That.
+        status: Box<Status>,
     },
     /// It cannot be done; the text says what, where and what to do.
     Failed {

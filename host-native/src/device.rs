@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use farrier_core::error::{DeviceFault, Error, FaultCause};
@@ -31,6 +32,8 @@ struct Device {
     path: PathBuf,
     file: File,
     size: u64,
+    /// The first write or barrier that failed.
+    fault: OnceLock<DeviceFault>,
 }
 
 /// Why a device cannot be opened.
@@ -106,6 +109,20 @@ impl Devices {
     #[must_use]
     pub fn explain(&self, error: &Error) -> String {
         explain(error, |index| self.path(index))
+    }
+
+    /// The first write or barrier that a device failed with, since it was opened.
+    #[must_use]
+    pub fn first_fault(&self, index: DeviceIndex) -> Option<DeviceFault> {
+        self.devices.get(usize::from(index.0))?.fault.get().copied()
+    }
+
+    fn remember(&self, fault: DeviceFault) -> DeviceFault {
+        if let Some(device) = self.devices.get(usize::from(fault.device.0)) {
+            // the first one tells most
+            let _ = device.fault.set(fault);
+        }
+        fault
     }
 
     /// Takes a shared lock on every device, which lasts as long as `self`: whoever writes to them
@@ -223,12 +240,13 @@ impl Storage for Devices {
     ) -> impl Future<Output = Result<(), DeviceFault>> {
         let done = self.write_now(device, offset, bytes);
         let fault = |cause| DeviceFault::write(device, offset, bytes.len(), cause);
-        std::future::ready(done.map_err(fault))
+        std::future::ready(done.map_err(|cause| self.remember(fault(cause))))
     }
 
     fn barrier(&self, device: DeviceIndex) -> impl Future<Output = Result<(), DeviceFault>> {
         let done = self.barrier_now(device);
-        std::future::ready(done.map_err(|cause| DeviceFault::barrier(device, cause)))
+        let fault = |cause| DeviceFault::barrier(device, cause);
+        std::future::ready(done.map_err(|cause| self.remember(fault(cause))))
     }
 }
 
@@ -302,7 +320,7 @@ fn claim_one(path: &Path, metadata: &Metadata) -> Result<Device, OpenCause> {
 
 fn device(path: &Path, mut file: File) -> Result<Device, OpenCause> {
     let size = file.seek(SeekFrom::End(0)).map_err(OpenCause::Io)?;
-    Ok(Device { path: path.to_owned(), file, size })
+    Ok(Device { path: path.to_owned(), file, size, fault: OnceLock::new() })
 }
 
 fn cause(error: Errno) -> FaultCause {

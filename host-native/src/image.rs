@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use farrier_core::copies::lineage;
 use farrier_core::drive::{self, ready};
 use farrier_core::engine::Operation;
 use farrier_core::error::{Error, Refusal};
@@ -12,6 +13,7 @@ use farrier_core::media::check::Checks;
 use farrier_core::volume::{OpenOptions, Volume};
 
 use crate::blocks::Blocks;
+use crate::copies::{refused, with_paths};
 use crate::device::{Devices, OpenFault};
 use crate::tree::Tree;
 use crate::writing::WriteOptions;
@@ -20,6 +22,9 @@ use crate::writing::WriteOptions;
 const DEFAULT_LABEL: &[u8] = b"DATA";
 /// The label of the PFS that every formatter makes beside the user's own.
 const LOCAL_LABEL: &[u8] = b"LOCAL";
+
+/// Number of the refusal to write while members are missing, where that is the group's own rule.
+const MISSING: &str = "FC-S10";
 
 /// How to open an image.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +40,7 @@ pub struct Options {
     /// Open snapshots for writing too, where the volume is: they are kept as they are otherwise.
     pub writes_snapshots: bool,
     /// What the operator says about copies.
-    pub copies: farrier_core::copies::lineage::Options,
+    pub copies: lineage::Options,
 }
 
 impl Options {
@@ -51,7 +56,7 @@ impl Default for Options {
             cache_bytes: Self::CACHE_BYTES,
             ahead_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
             writes_snapshots: false,
-            copies: farrier_core::copies::lineage::Options::default(),
+            copies: lineage::Options::default(),
         }
     }
 }
@@ -64,8 +69,23 @@ pub enum OpenError {
     Device(OpenFault),
     /// The devices hold no file system that we can read.
     Refused(PathBuf, Error),
+    /// The devices are copies that cannot be used together: which rule forbids it, and the text
+    /// that says why and what to do.
+    Copies {
+        /// The rule's number.
+        code: &'static str,
+        /// At length.
+        text: String,
+    },
     /// It can be read, and cannot be written.
     ReadOnly(PathBuf, Error),
+    /// The copies that are here can be read, and must not be written.
+    CopiesReadOnly {
+        /// The rule's number.
+        code: &'static str,
+        /// At length.
+        text: String,
+    },
     /// The list of PFSs, or the PFS itself, cannot be read.
     Broken(PathBuf, String),
     /// There is no PFS with that label, or none that goes without saying.
@@ -89,6 +109,7 @@ impl std::fmt::Display for OpenError {
                 "{}: can only be read: {error}; `farrier check` tells what is damaged",
                 path.display()
             ),
+            Self::Copies { text, .. } | Self::CopiesReadOnly { text, .. } => f.write_str(text),
             Self::Broken(path, error) => {
                 write!(f, "{}: {error}; `farrier check` tells what else is damaged", path.display())
             }
@@ -136,7 +157,15 @@ impl Image {
     /// Why they cannot be opened, or hold no file system that we can read.
     pub fn open(devices: &[PathBuf], options: &Options) -> Result<Arc<Self>, OpenError> {
         let opened = Devices::open(devices).map_err(OpenError::Device)?;
-        let blocks = Self::assemble(devices, opened, options)?;
+        let blocks = match Self::assemble(devices, opened, options) {
+            // that is only the rule of those who write
+            Err(OpenError::Copies { code: MISSING, .. }) => {
+                let opened = Devices::open(devices).map_err(OpenError::Device)?;
+                let copies = lineage::Options { read_only: true, ..options.copies };
+                Self::assemble(devices, opened, &Options { copies, ..*options })?
+            }
+            other => other?,
+        };
         let path = devices.first().cloned().unwrap_or_default();
         let writes_snapshots = options.writes_snapshots;
         Ok(Arc::new(Self { blocks, path, writes_snapshots }))
@@ -154,6 +183,13 @@ impl Image {
         let opened = Devices::open_writable(devices).map_err(OpenError::Device)?;
         let mut blocks = Self::assemble(devices, opened, options)?;
         let path = devices.first().cloned().unwrap_or_default();
+        if let Some(group) = blocks.volume().group()
+            && let Err(reason) = group.decision().writable
+        {
+            let name = |index| blocks.devices().path(index);
+            let text = with_paths(&reason.to_string(), name);
+            return Err(OpenError::CopiesReadOnly { code: reason.code(), text });
+        }
         blocks
             .open_for_writing(writing)
             .map_err(|error| OpenError::ReadOnly(path.clone(), error))?;
@@ -168,7 +204,8 @@ impl Image {
     /// As [`Image::open`]; or somebody uses them.
     pub fn open_alone(devices: &[PathBuf]) -> Result<Arc<Self>, OpenError> {
         let opened = Devices::open_writable(devices).map_err(OpenError::Device)?;
-        let options = Options { allow_truncated: true, ..Options::default() };
+        let copies = lineage::Options { read_only: true, ..lineage::Options::default() };
+        let options = Options { allow_truncated: true, copies, ..Options::default() };
         let blocks = Self::assemble(devices, opened, &options)?;
         let path = devices.first().cloned().unwrap_or_default();
         Ok(Arc::new(Self { blocks, path, writes_snapshots: false }))
@@ -186,6 +223,12 @@ impl Image {
             copies: options.copies,
         };
         let volume = ready(drive::open(&opened, core_options)).map_err(|error| {
+            if let Error::Refused(Refusal::Copies { code }) = error
+                && let Some(refused) = refused(&opened, &core_options)
+            {
+                let text = with_paths(&refused.to_string(), |index| opened.path(index));
+                return OpenError::Copies { code, text };
+            }
             let about = match &error {
                 Error::Refused(refusal) => device_of(refusal, &opened),
                 _ => None,

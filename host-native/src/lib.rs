@@ -14,6 +14,7 @@
 //! | `snapshots` | which there are while the volume is open |
 //! | [`copy`] | copying out of a tree |
 //! | [`copy_in`] | copying into a volume |
+//! | [`copies`] | volumes of copies: how they are, and what is told of them |
 //! | [`control`] | what can be asked of a volume, mounted or not |
 //! | [`check`] | running the checker with several threads |
 //! | [`repair`] | planning repairs, and making them |
@@ -30,6 +31,7 @@
 pub mod blocks;
 pub mod check;
 pub mod control;
+pub mod copies;
 pub mod copy;
 pub mod copy_in;
 pub mod device;

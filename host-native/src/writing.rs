@@ -3,6 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | `host` | what the core asks of a host that writes |
+//! | `catch_up` | copies that are behind, and what becomes of copies |
 //! | `commit` | who flushes when, and who waits for it |
 //! | `queue` | threads that write to the devices beside the flush |
 //! | `spread` | work on many items with several threads |
@@ -14,6 +15,7 @@
 //!   device works.
 //! * What was changed and cannot be written stays readable; from then on every change is refused.
 
+mod catch_up;
 mod commit;
 mod host;
 mod queue;
@@ -35,6 +37,7 @@ use farrier_core::error::Error;
 use farrier_core::fs::Pfs;
 
 use crate::blocks::Store;
+use catch_up::Watch;
 use commit::Progress;
 use queue::WriteQueue;
 
@@ -100,6 +103,8 @@ pub(crate) struct Writing {
     /// Whether somebody was told why changes are refused.
     is_failure_told: AtomicBool,
     queue: WriteQueue,
+    /// On a volume of copies.
+    watch: Option<Watch>,
 }
 
 impl Writing {
@@ -119,6 +124,7 @@ impl Writing {
             store: Arc::clone(store),
             options,
             memory: RwLock::new(memory),
+            watch: Watch::of(&flusher),
             flusher: Mutex::new(flusher),
             scanning: Mutex::default(),
             is_scanning: AtomicBool::new(false),

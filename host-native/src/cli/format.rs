@@ -18,6 +18,7 @@ use farrier::in_use::user_of;
 use farrier::recognise::{is_blank, recognise};
 use farrier_core::drive::{self, ready};
 use farrier_core::media::check::{CheckMethod, Checks};
+use farrier_core::media::copy_group::COPIES_MAX;
 use farrier_core::media::header::Version;
 use farrier_core::storage::Storage;
 use farrier_core::units::{DeviceIndex, WallTime};
@@ -30,14 +31,19 @@ use report::Report;
 /// Make a new HAMMER2 file system. What the devices hold is lost.
 ///
 /// Several DEVICEs become the volumes of one file system, in this order; all but the last are used
-/// in steps of 1 GiB. A device in use is refused, and one that holds something is too, unless
+/// in steps of 1 GiB. With --copy, each becomes a copy of the same file system instead, which goes on
+/// as long as one of them is left; other HAMMER2 tools do not know such volumes. A device in use is refused, and one that holds something is too, unless
 /// --force is given.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Format {
     /// Image files or block devices.
-    #[arg(required = true, value_name = "DEVICE")]
+    #[arg(required_unless_present = "copies", value_name = "DEVICE")]
     devices: Vec<PathBuf>,
+
+    /// Image file or block device to hold a copy of the file system: repeat it, up to four times.
+    #[arg(long = "copy", value_name = "DEVICE", conflicts_with_all = ["devices", "media_version"])]
+    copies: Vec<PathBuf>,
 
     /// Label of a PFS to make beside LOCAL, at most three of them: repeat it, or write commas in
     /// between; `none` for none.
@@ -46,7 +52,8 @@ pub(crate) struct Format {
     labels: Vec<OsString>,
 
     /// Size of the file system, such as 512M, 10G or 2T. An image file that is empty or not there
-    /// yet is made that large (and takes no space until something is written to it).
+    /// yet is made that large (and takes no space until something is written to it); of copies, all
+    /// of them or none.
     #[arg(long, value_name = "SIZE", value_parser = options::size)]
     size: Option<u64>,
 
@@ -87,7 +94,8 @@ const EXAMPLES: &str = "\
 Examples:
   farrier format --size 10G disk.img
   farrier format -L DATA -L BOOT /dev/sdb1
-  farrier format --dry-run /dev/sdb /dev/sdc";
+  farrier format --dry-run /dev/sdb /dev/sdc
+  farrier format --copy /dev/sdb --copy /dev/sdc";
 
 /// What a device held that is to be overwritten.
 struct Replaced {
@@ -97,65 +105,83 @@ struct Replaced {
 
 impl Format {
     pub(crate) fn run(&self) -> Outcome {
-        let grown = self.file_to_make()?;
-        let (formatted, replaced) = match &grown {
-            Some((path, size)) => self.on_new_file(path, *size)?,
+        if self.copies.len() > COPIES_MAX {
+            return Err(Failure::new(format!(
+                "{} copies: a volume has {COPIES_MAX} at most; name fewer",
+                self.copies.len()
+            )));
+        }
+        let (formatted, replaced) = match self.size_of_new_files()? {
+            Some(size) => self.on_new_files(size)?,
             None => self.on_devices()?,
         };
         Report::new(self, &formatted, &replaced).print(self.json)
     }
 
-    /// The image file that has to be made or made large first, and its size.
-    fn file_to_make(&self) -> Result<Option<(&Path, u64)>, Failure> {
-        for path in &self.devices {
-            let name = path.display();
-            let state = match fs::metadata(path) {
-                Ok(metadata) if metadata.is_file() && metadata.len() == 0 => "is empty",
-                Err(error) if error.kind() == ErrorKind::NotFound && is_for_files(path) => {
-                    "does not exist"
-                }
-                // whatever else is wrong is told when it is opened
-                _ => continue,
-            };
-            return match (self.size, &self.devices[..]) {
-                (Some(size), [_]) => Ok(Some((path, size))),
-                (Some(_), _) => Err(Failure::new(format!(
-                    "{name}: {state}, and --size makes no more than one image file; make it \
-                     before: truncate -s SIZE {name}"
-                ))),
-                (None, _) => Err(Failure::new(format!(
-                    "{name}: {state}; say how large it is to be: farrier format --size 1G {name}"
-                ))),
-            };
-        }
-        Ok(None)
+    /// The devices, copies or not.
+    pub(super) fn devices(&self) -> &[PathBuf] {
+        if self.has_copies() { &self.copies } else { &self.devices }
     }
 
-    fn on_new_file(&self, path: &Path, size: u64) -> Result<(Formatted, Vec<Replaced>), Failure> {
-        let formatted = self.work_out(vec![size], None)?;
+    pub(super) const fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
+    /// The size that image files have to be made with, if they have to be made.
+    fn size_of_new_files(&self) -> Result<Option<u64>, Failure> {
+        let devices = self.devices();
+        let states: Vec<_> = devices.iter().map(|path| (path, missing(path))).collect();
+        let Some((path, state)) = states.iter().find_map(|(path, state)| Some((path, (*state)?)))
+        else {
+            return Ok(None);
+        };
+        let name = path.display();
+        let are_all = states.iter().all(|(_, state)| state.is_some());
+        match self.size {
+            Some(size) if are_all && (self.has_copies() || devices.len() == 1) => Ok(Some(size)),
+            Some(_) if self.has_copies() => Err(Failure::new(format!(
+                "{name}: {state}, and another copy is there already; make it before: truncate -s \
+                 SIZE {name}"
+            ))),
+            Some(_) => Err(Failure::new(format!(
+                "{name}: {state}, and --size makes no more than one image file; make it before: \
+                 truncate -s SIZE {name}"
+            ))),
+            None => Err(Failure::new(format!(
+                "{name}: {state}; say how large it is to be: farrier format --size 1G {}{name}",
+                if self.has_copies() { "--copy " } else { "" }
+            ))),
+        }
+    }
+
+    fn on_new_files(&self, size: u64) -> Result<(Formatted, Vec<Replaced>), Failure> {
+        let formatted = self.work_out(vec![size; self.devices().len()], None)?;
         if self.dry_run {
             return Ok((formatted, Vec::new()));
         }
-        let file = NewFile::make(path, size).map_err(|error| {
-            Failure::new(format!(
-                "{}: cannot be made with {size} bytes ({error}); name another place or size",
-                path.display()
-            ))
-        })?;
-        let devices = Devices::open_writable(&self.devices).map_err(Failure::new)?;
+        let make = |path: &PathBuf| {
+            NewFile::make(path, size).map_err(|error| {
+                Failure::new(format!(
+                    "{}: cannot be made with {size} bytes ({error}); name another place or size",
+                    path.display()
+                ))
+            })
+        };
+        let files = self.devices().iter().map(make).collect::<Result<Vec<_>, _>>()?;
+        let devices = Devices::open_writable(self.devices()).map_err(Failure::new)?;
         write(&devices, &formatted)?;
-        file.keep();
+        files.into_iter().for_each(NewFile::keep);
         Ok((formatted, Vec::new()))
     }
 
     fn on_devices(&self) -> Result<(Formatted, Vec<Replaced>), Failure> {
-        for path in &self.devices {
+        for path in self.devices() {
             if let Some(user) = user_of(path) {
                 return Err(Failure::new(format!("{}: {user}", path.display())));
             }
         }
-        let devices = Devices::open_writable(&self.devices).map_err(Failure::new)?;
-        let indices = (0..=u8::MAX).map(DeviceIndex).zip(&self.devices);
+        let devices = Devices::open_writable(self.devices()).map_err(Failure::new)?;
+        let indices = (0..=u8::MAX).map(DeviceIndex).zip(self.devices());
         let sizes = indices.clone().map(|(index, _)| devices.size(index)).collect();
         let formatted = self.work_out(sizes, self.size)?;
         let replaced: Vec<_> = indices
@@ -181,7 +207,7 @@ impl Format {
             size_max,
             boot_size: self.boot_size,
             aux_size: self.aux_size,
-            version: self.media_version,
+            version: if self.has_copies() { Version::Copies } else { self.media_version },
             labels: options::labels(&self.labels),
             compression: self.compression,
             check: self.check,
@@ -202,7 +228,7 @@ impl Format {
     }
 
     fn refused(&self, refusal: &FormatRefusal, labels: &[Vec<u8>]) -> Failure {
-        let device = refusal.device().and_then(|device| self.devices.get(usize::from(device.0)));
+        let device = refusal.device().and_then(|device| self.devices().get(usize::from(device.0)));
         let label = refusal.label().and_then(|index| labels.get(index));
         Failure::new(match (device, label) {
             (Some(device), _) => format!("{}: {refusal}", device.display()),
@@ -221,6 +247,18 @@ fn contents(devices: &Devices, index: DeviceIndex, path: &Path) -> Option<&'stat
         return Some("data of a kind that farrier does not know");
     }
     found
+}
+
+/// Why an image file has to be made first, if it has to.
+fn missing(path: &Path) -> Option<&'static str> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => Some("is empty"),
+        Err(error) if error.kind() == ErrorKind::NotFound && is_for_files(path) => {
+            Some("does not exist")
+        }
+        // whatever else is wrong is told when it is opened
+        _ => None,
+    }
 }
 
 /// A name below /dev is one of a device, misspelt or not there.

@@ -27,6 +27,11 @@ impl Grow {
             )));
         }
         let volume = self.target.open()?;
+        if volume.solo().volume().copies().is_some() {
+            return Err(Failure::new(format!(
+                "{name}: a volume of copies cannot grow; format larger devices and copy into them"
+            )));
+        }
         let grown = ready(volume.solo().grow()).map_err(|error| {
             Failure::new(match error {
                 Error::NotSupported => {

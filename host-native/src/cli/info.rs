@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use farrier::copies::Status;
 use farrier::image::Image;
+use farrier_core::text;
+use farrier_core::units::WallTime;
 use serde::Serialize;
 
 use super::failure::Outcome;
@@ -35,6 +38,8 @@ struct Report {
     volumes: Vec<VolumeReport>,
     headers: Vec<HeaderReport>,
     pfs_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copies: Option<Status>,
 }
 
 #[derive(Serialize)]
@@ -114,6 +119,7 @@ impl Report {
                 })
                 .collect(),
             pfs_count: image.list_pfs()?.entries.len(),
+            copies: image.blocks().copies_status(),
         })
     }
 
@@ -124,7 +130,11 @@ impl Report {
         writeln!(out, "transaction     {:#x}", self.mirror_tid)?;
         writeln!(out, "freemap up to   {:#x}", self.freemap_tid)?;
         writeln!(out, "PFSs            {}", self.pfs_count)?;
-        for volume in &self.volumes {
+        if let Some(copies) = &self.copies {
+            write_copies(out, copies)?;
+        }
+        let parts = self.volumes.iter().filter(|_| self.copies.is_none());
+        for volume in parts {
             writeln!(
                 out,
                 "volume {}        {} from {:#x}, on {}",
@@ -145,6 +155,22 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn write_copies(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    if let Some(group) = &status.group {
+        writeln!(out, "copies          group {group}")?;
+    }
+    if let Some(epoch) = &status.epoch {
+        let (id, number) = (&epoch.id, epoch.seq);
+        let since = text::time(WallTime(epoch.since_us));
+        writeln!(out, "epoch           {id}, number {number}, since {since}")?;
+    }
+    for copy in &status.copies {
+        let device = copy.device.as_deref().unwrap_or("not here");
+        writeln!(out, "copy {}          {}, {device}", copy.slot, copy.state.name())?;
+    }
+    Ok(())
 }
 
 /// `123456789 bytes (117.7 MiB)`

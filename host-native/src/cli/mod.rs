@@ -3,6 +3,7 @@
 mod bulkfree;
 mod cat;
 mod check;
+mod copies;
 mod copy_in;
 mod copy_out;
 mod df;
@@ -33,8 +34,8 @@ use clap::{Parser, Subcommand};
 
 /// HAMMER2 volumes on Linux: make them, look into them, copy from them, check them, mount them.
 ///
-/// DEVICE is an image file or a block device; several DEVICEs are the volumes of one file system,
-/// in any order. DEVICE@LABEL names one of its PFSs (a snapshot is one too); without a label it is
+/// DEVICE is an image file or a block device; several DEVICEs are the volumes of one file system, or
+/// its copies, in any order. DEVICE@LABEL names one of its PFSs (a snapshot is one too); without a label it is
 /// DATA, else the only one that is not LOCAL.
 #[derive(Debug, Parser)]
 #[command(name = "farrier", version, propagate_version = true)]
@@ -55,6 +56,7 @@ enum Command {
     CopyOut(copy_out::CopyOut),
     CopyIn(copy_in::CopyIn),
     Check(check::CheckCommand),
+    Copies(copies::CopiesCommand),
     Repair(repair::RepairCommand),
     Show(show::Show),
     Freemap(freemap::Freemap),
@@ -86,6 +88,7 @@ pub(crate) fn main() -> ExitCode {
         Command::CopyOut(command) => command.run(),
         Command::CopyIn(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Copies(command) => command.run(),
         Command::Repair(command) => command.run(),
         Command::Show(command) => command.run(),
         Command::Freemap(command) => command.run(),

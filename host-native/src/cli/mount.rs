@@ -47,6 +47,18 @@ pub(crate) struct Mount {
     #[arg(short, long)]
     read_only: bool,
 
+    /// Go on without copies that are not here and may have gone on elsewhere; as -o accept_missing.
+    #[arg(long)]
+    accept_missing: bool,
+
+    /// Believe the copy in slot N, where the copies do not agree; as -o master=N.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..4))]
+    master: Option<u8>,
+
+    /// Show what the copy in slot N holds by itself, read-only; as -o only_copy=N.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..4))]
+    only_copy: Option<u8>,
+
     /// Stay in the foreground.
     #[arg(short, long)]
     foreground: bool,
@@ -77,6 +89,10 @@ Options for -o:
   header=N               use header copy N (0 to 3) instead of the newest one; read-only
   allow_truncated        mount a device that is shorter than its volume, read-only; what lies
                          behind its end cannot be read
+  accept_missing         of a volume of copies: go on without those that are not here, though they
+                         may have gone on elsewhere
+  master=N               believe copy N (0 to 3), where the copies do not agree
+  only_copy=N            show what copy N holds by itself, whatever the others say; read-only
   fsname=NAME            what lists of mounts call the source (default: the first device)
   subtype=NAME           what lists of mounts call the type, behind `fuse.` (default: farrier)
   dev, suid              let device nodes and set-id bits work (off by default)
@@ -91,6 +107,9 @@ impl Mount {
             options.parse(list).map_err(Failure::new)?;
         }
         options.read_only |= self.read_only;
+        options.copies.accept_missing |= self.accept_missing;
+        options.copies.master = self.master.or(options.copies.master);
+        options.copies.only_copy = self.only_copy.or(options.copies.only_copy);
         if self.foreground || self.report_ready {
             self.serve(sources, directory, &options)
         } else {
@@ -144,14 +163,20 @@ fn open(source: &Source, options: &MountOptions) -> Result<Tree, Failure> {
             tell(&format!("{error}; mounted read-only"));
             return open_read_only(source, options);
         }
+        Err(error @ OpenError::CopiesReadOnly { .. }) if !options.writes_snapshots => {
+            tell(&format!("{error}; mounted read-only"));
+            return open_read_only(source, options);
+        }
         Err(OpenError::Device(fault)) if matches!(fault.cause, OpenCause::NotWritable(_)) => {
             return Err(Failure::new(format!("{fault}; or mount it read-only, with -o ro")));
         }
         Err(error) => return Err(error.into()),
     };
     image.blocks().tell_to(tell);
+    image.blocks().copies_notes().iter().for_each(|note| tell(note));
     let tree = image.tree(source.label.as_deref())?;
     if tree.is_writable() {
+        image.blocks().catch_up();
         return Ok(tree);
     }
     let label = tree.label().escape_ascii().to_string();

@@ -8,6 +8,7 @@ use clap::Args;
 use farrier::image::{Image, Options};
 use farrier::source::Source;
 use farrier::tree::Tree;
+use farrier_core::copies::lineage;
 
 use super::failure::Failure;
 
@@ -21,6 +22,14 @@ pub(crate) struct OpenArguments {
     /// Use header copy SLOT (0 to 3) instead of the newest one.
     #[arg(long, value_name = "SLOT", value_parser = clap::value_parser!(u8).range(0..4))]
     header: Option<u8>,
+
+    /// Believe the copy in this slot, where the copies do not agree.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..4))]
+    master: Option<u8>,
+
+    /// Show what the copy in this slot holds by itself, whatever the others say.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..4))]
+    only_copy: Option<u8>,
 }
 
 impl OpenArguments {
@@ -28,9 +37,15 @@ impl OpenArguments {
         let options = Options {
             allow_truncated: self.allow_truncated,
             header_slot: self.header,
+            copies: self.copies(),
             ..Options::default()
         };
         Ok(Image::open(devices, &options)?)
+    }
+
+    fn copies(&self) -> lineage::Options {
+        let (master, only_copy) = (self.master, self.only_copy);
+        lineage::Options { master, only_copy, ..lineage::Options::default() }
     }
 }
 

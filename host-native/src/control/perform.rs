@@ -17,6 +17,7 @@ use farrier_core::units::{DeviceIndex, Uuid, WallTime};
 use farrier_core::volume::{OpenOptions, Space};
 
 use super::{Reply, Request};
+use crate::copies::{self, Status};
 use crate::device::{Devices, explain as explain_fault};
 use crate::image::choose;
 use crate::tree::Tree;
@@ -49,6 +50,19 @@ pub trait Actions {
     /// # Errors
     /// What could not be read, or the volume failed.
     fn bulkfree(&self) -> Result<Freed, Error>;
+
+    /// How the copies are; `None` on a volume without.
+    fn copies(&self) -> Option<Status> {
+        None
+    }
+
+    /// Goes on with bringing copies up to date where that could not go on.
+    ///
+    /// # Errors
+    /// The volume has no copies, or is not open for writing.
+    fn resync(&self) -> Result<(), Error> {
+        Err(Error::NotSupported)
+    }
 
     /// What a path leads to.
     ///
@@ -94,6 +108,11 @@ pub fn perform(volume: &impl Actions, request: &Request) -> Reply {
             let Freed { bytes, corrupt_bytes, blocks } = freed;
             Reply::Freed { bytes, corrupt_bytes, blocks }
         }),
+        Request::CopiesStatus => volume
+            .copies()
+            .map(|status| Reply::Copies { status: Box::new(status) })
+            .ok_or(Error::NotSupported),
+        Request::CopiesResync => done(volume.resync()),
         Request::Set { path, compression, check } => done(set(volume, path, *compression, *check)),
     };
     outcome.unwrap_or_else(|error| Reply::Failed { text: explain(volume, request, &error) })
@@ -136,6 +155,13 @@ fn explain(volume: &impl Actions, request: &Request, error: &Error) -> String {
         }
         (Request::Set { path, .. }, error) => {
             format!("{}: {}", named(path), volume.explain(error))
+        }
+        (Request::CopiesStatus | Request::CopiesResync, Error::NotSupported) => {
+            "is no volume of copies; `farrier format --copy A --copy B` makes one".to_owned()
+        }
+        (Request::CopiesResync, Error::ReadOnly) => {
+            "is mounted read-only; a copy is only brought up to date by a mount that writes"
+                .to_owned()
         }
         (Request::Bulkfree, Error::Damaged(damage)) => format!(
             "nothing was freed, for not everything can be read: {damage}; `farrier check` tells \
@@ -194,6 +220,14 @@ impl Actions for Tree {
         self.image().blocks().bulkfree()
     }
 
+    fn copies(&self) -> Option<Status> {
+        self.image().blocks().copies_status()
+    }
+
+    fn resync(&self) -> Result<(), Error> {
+        self.image().blocks().catch_up_again()
+    }
+
     fn resolve(&self, path: &[u8]) -> Result<Attributes, Error> {
         Self::resolve(self, path, LastLink::Follow)
     }
@@ -229,7 +263,11 @@ impl Offline {
         let options = OpenOptions { checks, ..OpenOptions::default() };
         let named = |index: DeviceIndex| devices.get(usize::from(index.0)).map(PathBuf::as_path);
         let told = |error: Error| format!("{path}: {}", explain_fault(&error, named));
+        copies::may_write(&opened, &options)?;
         let solo = ready(Solo::open_for_writing(opened, options, CACHE_BYTES)).map_err(told)?;
+        if let Some(origin) = copies::origin() {
+            solo.set_origin(origin);
+        }
         let super_root = solo.volume().super_root();
         let list: PfsList = ready(solo.run(&ListPfs { super_root })).map_err(told)?;
         let Some(info) = choose(&list.entries, label) else {

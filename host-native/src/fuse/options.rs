@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use farrier_core::copies::lineage;
+
 use super::attributes::Owner;
 use crate::image::Options;
 use crate::writing::{DIRTY_BYTES_MIN, WriteOptions};
@@ -32,6 +34,8 @@ pub struct MountOptions {
     pub writes_snapshots: bool,
     /// Show the snapshots of the volume in a directory of the root, read-only.
     pub snapshots: bool,
+    /// What the operator says about copies.
+    pub copies: lineage::Options,
     /// How to write.
     pub writing: WriteOptions,
     /// Flags of the mount itself.
@@ -80,6 +84,7 @@ impl MountOptions {
             read_only: false,
             writes_snapshots: false,
             snapshots: false,
+            copies: lineage::Options::default(),
             writing: WriteOptions::default(),
             flags: Flags::default(),
         }
@@ -109,6 +114,9 @@ impl MountOptions {
             ("default_permissions", None) => self.default_permissions = true,
             ("nodefault_permissions", None) => self.default_permissions = false,
             ("allow_truncated", None) => self.allow_truncated = true,
+            ("accept_missing", None) => self.copies.accept_missing = true,
+            ("master", Some(value)) => self.copies.master = Some(slot(name, value)?),
+            ("only_copy", Some(value)) => self.copies.only_copy = Some(slot(name, value)?),
             ("dev", None) => self.flags.dev = true,
             ("suid", None) => self.flags.suid = true,
             ("noexec", None) => self.flags.noexec = true,
@@ -159,6 +167,11 @@ impl MountOptions {
     /// Why a mount with these options cannot be written, whatever else they say.
     #[must_use]
     pub fn reason_to_read_only(&self) -> Option<String> {
+        if let Some(slot) = self.copies.only_copy {
+            return Some(format!(
+                "option only_copy: what copy {slot} holds by itself is only looked at"
+            ));
+        }
         match self.header_slot {
             Some(slot) => Some(format!(
                 "option header: header copy {slot} may be older than the newest one, and writing \
@@ -181,12 +194,14 @@ impl MountOptions {
             header_slot: self.header_slot,
             cache_bytes: self.cache_bytes,
             writes_snapshots: self.writes_snapshots,
+            copies: self.copies,
             ..Options::default()
         }
     }
 }
 
-const SWITCHES: [&str; 12] = [
+const SWITCHES: [&str; 13] = [
+    "accept_missing",
     "ro",
     "rw",
     "snapshots",
@@ -200,8 +215,27 @@ const SWITCHES: [&str; 12] = [
     "nodev",
     "nosuid",
 ];
-const VALUED: [&str; 9] =
-    ["uid", "gid", "threads", "cache", "dirty", "commit", "header", "fsname", "subtype"];
+const VALUED: [&str; 11] = [
+    "uid",
+    "gid",
+    "threads",
+    "cache",
+    "dirty",
+    "commit",
+    "header",
+    "fsname",
+    "subtype",
+    "master",
+    "only_copy",
+];
+
+/// The slot of a copy.
+fn slot(name: &str, value: &str) -> Result<u8, String> {
+    match number(name, value)? {
+        slot @ 0..=3 => Ok(slot),
+        slot => Err(format!("option {name}: there is no copy {slot}; write {name}=0 to {name}=3")),
+    }
+}
 
 fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, String> {
     value.parse().map_err(|_| format!("option {name}: `{value}` is no number; write {name}=NUMBER"))

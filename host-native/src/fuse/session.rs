@@ -160,7 +160,8 @@ impl Mounted {
             reply
         };
         // Where nobody can be asked, the mount works all the same.
-        let requests = is_writable.then(|| Server::start(&directory, answer).ok()).flatten();
+        let is_asked = is_writable || image.volume().copies().is_some();
+        let requests = is_asked.then(|| Server::start(&directory, answer).ok()).flatten();
         Ok(Self { image, directory, server, requests })
     }
 

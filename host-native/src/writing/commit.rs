@@ -53,6 +53,8 @@ pub(super) struct Progress {
 pub struct Flushing {
     writing: Arc<Writing>,
     thread: Option<JoinHandle<()>>,
+    /// Brings copies up to date.
+    catching_up: Option<JoinHandle<()>>,
 }
 
 impl Flushing {
@@ -66,12 +68,26 @@ impl Flushing {
             .name("flush".to_owned())
             .spawn(move || of_thread.flush_in_time())
             .map_err(|_| Error::ReadOnly)?;
-        Ok(Self { writing, thread: Some(thread) })
+        Ok(Self { writing, thread: Some(thread), catching_up: None })
+    }
+
+    /// Has copies that are behind brought up to date from now on.
+    pub(crate) fn catch_up(&mut self) {
+        if self.catching_up.is_none() {
+            self.catching_up = self.writing.catch_up_beside();
+        }
     }
 
     /// Commits what was changed and ends the thread.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         lock(&self.writing.progress).is_closing = true;
+        if let Some(watch) = &self.writing.watch {
+            watch.close();
+        }
+        if let Some(thread) = self.catching_up.take() {
+            // a thread that panicked has nothing to give back
+            let _ = thread.join();
+        }
         let result = {
             let _no_scan = lock(&self.writing.scanning);
             self.writing.close()
@@ -138,13 +154,17 @@ impl Writing {
     fn close(&self) -> Result<(), Error> {
         let mut flusher = self.lock_flusher();
         self.flush(&mut flusher, false)?;
-        ready(close(self, &mut flusher))
+        let closed = ready(close(self, &mut flusher));
+        self.note_copies(&flusher);
+        closed
     }
 
     /// Commits a change of the PFSs, and everything that was changed before.
     pub(crate) fn change_pfs(&self, change: &PfsChange) -> Result<(), Error> {
         let mut flusher = self.lock_flusher();
-        ready(change_pfs(self, &mut flusher, change))
+        let changed = ready(change_pfs(self, &mut flusher, change));
+        self.note_copies(&flusher);
+        changed
     }
 
     fn sync_if(&self, whereabouts: impl Fn() -> Whereabouts) -> Result<(), Error> {
@@ -164,7 +184,7 @@ impl Writing {
     }
 
     /// The flusher, when it is free. One that somebody panicked with makes nothing any more.
-    fn lock_flusher(&self) -> MutexGuard<'_, Flusher> {
+    pub(super) fn lock_flusher(&self) -> MutexGuard<'_, Flusher> {
         self.flusher.lock().unwrap_or_else(|poisoned| {
             self.alter(|memory| memory.fail(Error::ReadOnly));
             PoisonError::into_inner(poisoned)
@@ -186,18 +206,24 @@ impl Writing {
             heal(self, flusher, bad).await?;
             flush(self, flusher, always).await
         });
+        self.note_copies(flusher);
         lock(&self.progress).ended += 1;
         self.room.notify_all();
         if let Err(error) = &result
             && !had_failed
         {
-            self.store.tell(&format!(
-                "{}; nothing can be changed any more, and what was changed since the last commit \
-                 is lost when it is unmounted",
-                self.store.explain(error)
-            ));
+            self.tell_failed(error);
         }
         result
+    }
+
+    /// Tells why nothing can be changed any more.
+    pub(super) fn tell_failed(&self, error: &Error) {
+        self.store.tell(&format!(
+            "{}; nothing can be changed any more, and what was changed since the last commit is \
+             lost when it is unmounted",
+            self.store.explain(error)
+        ));
     }
 
     /// There is something to flush where there was nothing.
@@ -359,7 +385,9 @@ impl Writing {
             scan.resume(ready(join_all(wants.iter().map(|want| self.fetch(want)).collect())));
         }
         let mut flusher = self.lock_flusher();
-        let freed = ready(bulkfree::finish(self, &mut flusher, scan))?;
+        let freed = ready(bulkfree::finish(self, &mut flusher, scan));
+        self.note_copies(&flusher);
+        let freed = freed?;
         self.unread_free_bytes.store(0, Ordering::Relaxed);
         lock(&self.progress).relieved += 1;
         Ok(freed)

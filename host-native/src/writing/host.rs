@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use farrier_core::dirty::Memory;
-use farrier_core::drive::change::{Pressure, WriteHost};
+use farrier_core::drive::change::{Origin, Pressure, WriteHost};
 use farrier_core::drive::{Host, read_stored, ready, rewrite_piece, write_header};
 use farrier_core::engine::{Block, BlockId, Cache, Want};
 use farrier_core::error::Error;
@@ -13,6 +13,7 @@ use farrier_core::storage::Storage;
 
 use super::Writing;
 use super::spread::spread;
+use crate::copies;
 
 /// The part of the limit, one in so many, from which on what was changed is flushed.
 const FLUSH_SHARE: u64 = 4;
@@ -108,6 +109,10 @@ impl WriteHost for Writing {
                 done.into_iter().collect()
             }),
         }
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        copies::origin()
     }
 
     fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {

@@ -24,6 +24,9 @@ pub(super) fn size(value: &str) -> Result<u64, String> {
 
 pub(super) fn version(value: &str) -> Result<Version, String> {
     let version = value.parse().ok().and_then(Version::from_number);
+    if version == Some(Version::Copies) {
+        return Err("a volume of copies is made with --copy A --copy B".to_owned());
+    }
     version.ok_or_else(|| "unknown version; 1 and 2 are known".to_owned())
 }
 
@@ -80,6 +83,7 @@ mod tests {
         assert_eq!(check("sha192"), Ok(CheckMethod::Sha192));
         assert!(check("freemap").is_err() && check("crc").is_err());
         assert!(version("1").is_ok() && version("3").is_err() && version("x").is_err());
+        assert!(version("16").unwrap_err().contains("--copy"));
     }
 
     #[test]

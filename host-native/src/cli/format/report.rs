@@ -29,6 +29,8 @@ pub(super) struct Report {
     aux_area: (u64, u64),
     compression: String,
     check: &'static str,
+    /// Whether each volume is a copy of the file system, and not a part of it.
+    are_copies: bool,
     volumes: Vec<VolumeReport>,
     replaced: Vec<ReplacedReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +58,7 @@ struct ReplacedReport {
 
 impl Report {
     pub(super) fn new(command: &Format, formatted: &Formatted, replaced: &[Replaced]) -> Self {
-        let volumes = command.devices.iter().zip(&formatted.volumes);
+        let volumes = command.devices().iter().zip(&formatted.volumes);
         let labels: Vec<_> = formatted.labels.iter().map(|label| escaped(label)).collect();
         Self {
             format: "farrier-format-1",
@@ -70,6 +72,7 @@ impl Report {
             aux_area: formatted.aux_area,
             compression: text::compression_request(command.compression),
             check: command.check.name(),
+            are_copies: command.has_copies(),
             volumes: volumes
                 .map(|(device, volume)| VolumeReport {
                     volume: volume.device.0,
@@ -127,7 +130,8 @@ impl Report {
                 0 => String::new(),
                 unused => format!(", {} left unused", bytes(unused)),
             };
-            writeln!(out, "volume {number:<2}       {} on {device}{of}", bytes(volume.bytes))?;
+            let word = if self.are_copies { "copy  " } else { "volume" };
+            writeln!(out, "{word} {number:<2}       {} on {device}{of}", bytes(volume.bytes))?;
         }
         if let Some(note) = &self.note {
             writeln!(out, "note            {note}")?;
@@ -142,7 +146,7 @@ impl Report {
 /// What somebody with a new file system will want to type. Without a label, DATA is mounted, or the
 /// only one that is not LOCAL.
 fn next_command(command: &Format, formatted: &Formatted) -> String {
-    let mut devices: Vec<_> = command.devices.iter().map(|path| quoted(path)).collect();
+    let mut devices: Vec<_> = command.devices().iter().map(|path| quoted(path)).collect();
     let local = formatted.labels.first();
     let others = formatted.labels.get(1..).unwrap_or_default();
     let goes_without = others.len() == 1 || others.iter().any(|label| label == b"DATA");

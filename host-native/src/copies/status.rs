@@ -1,0 +1,410 @@
+//! How the copies of a volume are: the answer to "am I safe, and what do I do?".
+
+use std::path::PathBuf;
+
+use farrier_core::copies::lineage::{self, Decision, ReadOnly};
+use farrier_core::copies::{CopyGroup, CopyState};
+use farrier_core::drive::{self, ready};
+use farrier_core::error::{Error, Refusal};
+use farrier_core::media::check::Checks;
+use farrier_core::units::DeviceIndex;
+use farrier_core::volume::{Counts, OpenOptions, Volume};
+use serde::{Deserialize, Serialize};
+
+use super::{refused, with_paths};
+use crate::device::Devices;
+use crate::image::OpenError;
+
+/// What the whole comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Every copy holds everything.
+    Healthy,
+    /// Something is missing or was met; what was written is there.
+    Degraded,
+    /// A copy is being brought up to date.
+    Resync,
+    /// Nothing can be changed any more.
+    Halted,
+    /// The copies went on without each other, or cannot be told which is the newest.
+    Split,
+    /// The devices make no volume.
+    Failed,
+}
+
+impl State {
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Resync => "resync",
+            Self::Halted => "halted",
+            Self::Split => "split",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How the copies of a volume are.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// `farrier-copies-1`.
+    pub schema: String,
+    /// What it comes to.
+    pub state: State,
+    /// Number of the rule that stands in the way, if one does.
+    pub code: Option<String>,
+    /// What is the matter.
+    pub status: String,
+    /// What to do about it, if anything.
+    pub action: Option<String>,
+    /// 0 healthy, 2 degraded or resync, 3 damage, 4 halted, 5 split or lineage refused, 6 the
+    /// operator's word is wanted, 7 made by a newer program.
+    pub exit_code: u8,
+    /// Whether this comes from a mount.
+    pub is_mounted: bool,
+    /// Whether it can be written.
+    pub is_writable: bool,
+    /// The group's id; none where the devices make no group.
+    pub group: Option<String>,
+    /// The current epoch.
+    pub epoch: Option<EpochStatus>,
+    /// The copy that was opened by.
+    pub master: Option<u8>,
+    /// Every slot that has a copy.
+    pub copies: Vec<CopyStatus>,
+}
+
+/// The current epoch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EpochStatus {
+    /// Its name.
+    pub id: String,
+    /// Its number.
+    pub seq: u64,
+    /// When it began, in microseconds since 1970.
+    pub since_us: u64,
+    /// The slots of its members.
+    pub members: Vec<u8>,
+}
+
+/// How one copy is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopyStatus {
+    /// Its slot.
+    pub slot: u8,
+    /// Its device, if it is here.
+    pub device: Option<String>,
+    /// Its state.
+    pub state: CopyState,
+    /// Reads that failed.
+    pub read_errors: u64,
+    /// Writes and barriers that failed.
+    pub write_errors: u64,
+    /// Blocks that were not what they had to be.
+    pub check_errors: u64,
+    /// Blocks that were written anew from another copy.
+    pub healed: u64,
+    /// What its device failed with first, since it was opened.
+    pub fault: Option<String>,
+    /// Bytes filled in so far, while it is brought up to date.
+    pub resynced_bytes: Option<u64>,
+}
+
+/// What a mount knows beside what was found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// The record of the group as it is now.
+    pub(crate) group: Option<CopyGroup>,
+    /// Why nothing can be changed any more.
+    pub(crate) failed: Option<String>,
+    /// Why a copy cannot be brought up to date.
+    pub(crate) stalled: Option<String>,
+    /// Blocks of it that nobody has.
+    pub(crate) unreadable: u64,
+    /// Bytes filled in so far.
+    pub(crate) bytes: Option<u64>,
+}
+
+/// The outcome: state, exit code, number, what is the matter, what to do.
+struct Verdict {
+    state: State,
+    exit_code: u8,
+    code: Option<String>,
+    status: String,
+    action: Option<String>,
+}
+
+impl Verdict {
+    fn new(state: State, exit_code: u8, status: impl Into<String>) -> Self {
+        Self { state, exit_code, code: None, status: status.into(), action: None }
+    }
+
+    fn then(self, action: impl Into<String>) -> Self {
+        Self { action: Some(action.into()), ..self }
+    }
+}
+
+/// What a mount would find on `devices`.
+///
+/// # Errors
+/// They cannot be opened, or hold no copies.
+pub fn look(devices: &[PathBuf], copies: lineage::Options) -> Result<Status, OpenError> {
+    let opened = Devices::open(devices).map_err(OpenError::Device)?;
+    let checks = Checks::with_crc32c(crc32c::crc32c);
+    let options = OpenOptions { checks, copies, ..OpenOptions::default() };
+    let first = devices.first().cloned().unwrap_or_default();
+    match ready(drive::open(&opened, options)) {
+        Ok(volume) => of_open(&volume, &opened, None).ok_or_else(|| {
+            OpenError::Broken(first, "is no volume of copies, and has no state of them".to_owned())
+        }),
+        Err(Error::Refused(Refusal::Copies { code })) => {
+            let text = refused(&opened, &options).map(|refused| refused.to_string());
+            let text = with_paths(&text.unwrap_or_default(), |index| opened.path(index));
+            Ok(not_opened(code, &text))
+        }
+        Err(error) => Err(OpenError::Refused(first, error)),
+    }
+}
+
+/// Devices that make no volume.
+fn not_opened(code: &str, text: &str) -> Status {
+    let (state, exit_code) = match code {
+        "FC-S01" | "FC-S02" => (State::Split, 5),
+        "FC-S10" => (State::Failed, 6),
+        "FC-S07" | "FC-S08" => (State::Failed, 7),
+        _ => (State::Failed, 5),
+    };
+    let (status, action) = parted(text);
+    let verdict = Verdict { state, exit_code, code: Some(code.to_owned()), status, action };
+    Status {
+        group: None,
+        epoch: None,
+        master: None,
+        copies: Vec::new(),
+        is_mounted: false,
+        is_writable: false,
+        ..from(verdict)
+    }
+}
+
+fn from(verdict: Verdict) -> Status {
+    let Verdict { state, exit_code, code, status, action } = verdict;
+    Status {
+        schema: "farrier-copies-1".to_owned(),
+        state,
+        code,
+        status,
+        action,
+        exit_code,
+        is_mounted: false,
+        is_writable: false,
+        group: None,
+        epoch: None,
+        master: None,
+        copies: Vec::new(),
+    }
+}
+
+/// The core's texts say what is the matter, then what to do.
+fn parted(text: &str) -> (String, Option<String>) {
+    match text.rsplit_once("; ") {
+        Some((what, next)) => (what.to_owned(), Some(next.to_owned())),
+        None => (text.to_owned(), None),
+    }
+}
+
+/// How the copies of an open volume are; of one that is mounted, with what was `seen` since.
+/// `None` if it has none.
+pub(crate) fn of_open(volume: &Volume, devices: &Devices, seen: Option<Seen>) -> Option<Status> {
+    let found = volume.group()?;
+    let is_mounted = seen.is_some();
+    let seen = seen.unwrap_or_default();
+    let decision = found.decision();
+    let group = seen.group.as_ref().unwrap_or(&decision.group);
+    let name = |index: DeviceIndex| devices.path(index);
+    let copies = copies_of(volume, devices, group, &seen);
+    let verdict = match &seen.failed {
+        Some(text) => Verdict::new(State::Halted, 4, text.clone()),
+        None => match not_writable(decision) {
+            Some(reason) => {
+                let text = with_paths(&reason.to_string(), name);
+                let (status, action) = parted(&text);
+                let (state, exit_code) = (State::Degraded, code_of(&reason));
+                Verdict { state, exit_code, code: Some(reason.code().to_owned()), status, action }
+            }
+            None => verdict(&copies, &seen),
+        },
+    };
+    let epoch = group.epoch;
+    let members = (0..8).filter(|slot| epoch.members & 1 << slot != 0).collect();
+    Some(Status {
+        is_mounted,
+        is_writable: decision.writable.is_ok() && seen.failed.is_none(),
+        group: Some(group.group.to_string()),
+        epoch: Some(EpochStatus {
+            id: epoch.id.to_string(),
+            seq: epoch.seq,
+            since_us: epoch.time.0,
+            members,
+        }),
+        master: Some(decision.master),
+        copies,
+        ..from(verdict)
+    })
+}
+
+/// Why it cannot be written; that somebody asked for that is no state of the copies.
+fn not_writable(decision: &Decision) -> Option<ReadOnly> {
+    decision.writable.err().filter(|reason| !matches!(reason, ReadOnly::Asked))
+}
+
+const fn code_of(reason: &ReadOnly) -> u8 {
+    match reason {
+        ReadOnly::Asked | ReadOnly::OneCopy { .. } => 2,
+        ReadOnly::Record { .. } | ReadOnly::DamageList | ReadOnly::OlderRoot { .. } => 3,
+        ReadOnly::Features { .. } => 7,
+        _ => 6,
+    }
+}
+
+fn copies_of(
+    volume: &Volume,
+    devices: &Devices,
+    group: &CopyGroup,
+    seen: &Seen,
+) -> Vec<CopyStatus> {
+    let live = volume.copies();
+    let slots = (0..).zip(&group.slots).filter(|(_, slot)| slot.state.is_configured());
+    let one = |(slot, record): (u8, &farrier_core::media::copy_group::CopySlot)| {
+        let index = live.and_then(|live| live.device(slot));
+        let path = index.and_then(|index| devices.path(index));
+        let fault = index.and_then(|index| devices.first_fault(index));
+        let Counts { read_errors, write_errors, check_errors, healed, .. } =
+            live.map(|live| live.counts(slot)).unwrap_or_default();
+        let kept = record.counters;
+        CopyStatus {
+            slot,
+            device: path.map(|path| path.display().to_string()),
+            state: record.state,
+            read_errors: read_errors + kept.read,
+            write_errors: write_errors + kept.write + kept.flush,
+            check_errors: check_errors + kept.check,
+            healed: healed + kept.healed,
+            fault: fault.map(|fault| fault.cause.to_string()),
+            resynced_bytes: seen.bytes.filter(|_| record.state == CopyState::Resync),
+        }
+    };
+    slots.map(one).collect()
+}
+
+/// What the copies of a volume that can be used come to.
+fn verdict(copies: &[CopyStatus], seen: &Seen) -> Verdict {
+    let where_in = |wanted: fn(CopyState) -> bool| -> Vec<&CopyStatus> {
+        copies.iter().filter(|copy| wanted(copy.state)).collect()
+    };
+    let behind = where_in(|state| matches!(state, CopyState::Resync | CopyState::Stale));
+    let lost = where_in(|state| {
+        !matches!(state, CopyState::InSync | CopyState::Resync | CopyState::Stale)
+    });
+    let healthy = where_in(|state| state == CopyState::InSync);
+    if let Some(text) = &seen.stalled {
+        let code = if seen.unreadable > 0 { 3 } else { 2 };
+        let (status, action) = parted(text);
+        return Verdict { action, ..Verdict::new(State::Degraded, code, status) };
+    }
+    if !lost.is_empty() {
+        let status = format!("{} not in use; {} on", told(&lost), going(&healthy));
+        return Verdict::new(State::Degraded, 2, status).then(
+            "see to the device, unmount, and mount with all devices: what a copy lacks is filled in",
+        );
+    }
+    if !behind.is_empty() {
+        let is_writing = seen.group.is_some();
+        let how = if is_writing { "being brought up to date" } else { "behind" };
+        let verdict = Verdict::new(State::Resync, 2, format!("{} {how}", told(&behind)));
+        return match is_writing {
+            true => verdict.then("none; `farrier copies resync --wait DIR` waits for it"),
+            false => verdict.then("mount with all devices for writing, which brings it up to date"),
+        };
+    }
+    let errors =
+        |copy: &&CopyStatus| copy.read_errors.saturating_add(copy.check_errors) > copy.healed;
+    let bad: Vec<_> = copies.iter().filter(errors).collect();
+    if !bad.is_empty() {
+        let status = format!("{} had bad blocks, which other copies gave", told(&bad));
+        return Verdict::new(State::Degraded, 3, status)
+            .then("check the device and its cable; `farrier check` tells what is damaged");
+    }
+    Verdict::new(State::Healthy, 0, "every copy holds everything")
+}
+
+/// `copy 1 (b.img) is`, `copies 1 (b.img), 2 are`.
+fn told(copies: &[&CopyStatus]) -> String {
+    let name = |copy: &&CopyStatus| match &copy.device {
+        Some(device) => format!("{} ({device})", copy.slot),
+        None => copy.slot.to_string(),
+    };
+    let names: Vec<_> = copies.iter().map(name).collect();
+    match copies {
+        [_] => format!("copy {} is", names.join(", ")),
+        _ => format!("copies {} are", names.join(", ")),
+    }
+}
+
+fn going(copies: &[&CopyStatus]) -> String {
+    let slots: Vec<_> = copies.iter().map(|copy| copy.slot.to_string()).collect();
+    match copies {
+        [_] => format!("copy {} goes", slots.join(", ")),
+        _ => format!("copies {} go", slots.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(slot: u8, state: CopyState) -> CopyStatus {
+        CopyStatus {
+            slot,
+            device: Some(format!("{slot}.img")),
+            state,
+            read_errors: 0,
+            write_errors: 0,
+            check_errors: 0,
+            healed: 0,
+            fault: None,
+            resynced_bytes: None,
+        }
+    }
+
+    #[test]
+    fn the_worst_copy_says_what_it_comes_to() {
+        let judged = |copies: &[CopyStatus]| {
+            let verdict = verdict(copies, &Seen::default());
+            (verdict.state, verdict.exit_code)
+        };
+        let good = copy(0, CopyState::InSync);
+        assert_eq!(judged(&[good.clone(), copy(1, CopyState::InSync)]), (State::Healthy, 0));
+        assert_eq!(judged(&[good.clone(), copy(1, CopyState::Resync)]), (State::Resync, 2));
+        assert_eq!(judged(&[good.clone(), copy(1, CopyState::Out)]), (State::Degraded, 2));
+        let bad = CopyStatus { check_errors: 2, healed: 1, ..copy(1, CopyState::InSync) };
+        assert_eq!(judged(&[good.clone(), bad.clone()]), (State::Degraded, 3));
+        assert_eq!(judged(&[good.clone(), CopyStatus { healed: 2, ..bad }]), (State::Healthy, 0));
+        let stalled = Some("copy 1 lacks 3 blocks that nobody has; repair".to_owned());
+        let seen = Seen { stalled, unreadable: 3, ..Seen::default() };
+        let verdict = verdict(&[good, copy(1, CopyState::Resync)], &seen);
+        assert_eq!((verdict.exit_code, verdict.action.as_deref()), (3, Some("repair")));
+    }
+
+    #[test]
+    fn every_refusal_has_its_exit_code() {
+        let code = |code| not_opened(code, "FC: no; do it").exit_code;
+        assert_eq!(["FC-S01", "FC-S05", "FC-S08", "FC-S10"].map(code), [5, 5, 7, 6]);
+        assert_eq!(code_of(&ReadOnly::Missing { members: 2 }), 6);
+        assert_eq!(code_of(&ReadOnly::DamageList), 3);
+    }
+}
