@@ -156,8 +156,9 @@ fn copy_tree(source: &Path, target: &Path) -> Outcome {
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// A page that is to open at once on a slow line.
-const GZIPPED_BYTES_MAX: usize = 300_000;
+/// A page that is to open at once on a slow line. It was 300,000 bytes for a page that only reads;
+/// writing took it to 270,000 and copies to 324,000, most of it state machines of commits.
+const GZIPPED_BYTES_MAX: usize = 360_000;
 
 /// Exactly what rustc's output uses. With `--all-features` binaryen writes what browsers refuse.
 const WASM_OPT_FEATURES: &[&str] = &[
