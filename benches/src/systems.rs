@@ -33,6 +33,10 @@ pub enum Kind {
     Btrfs,
     /// A FUSE file system over a device.
     Ntfs3g,
+    /// A FUSE file system over a device; its fsync does not reach the device.
+    Redoxfs,
+    /// A FUSE file system over a device.
+    ZfsFuse,
     /// A FUSE program that passes on what ext4 holds: libfuse's fastest example.
     PassthroughHp,
     /// libfuse's low level example.
@@ -47,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// Those that can be written, ours first.
-    pub const WRITABLE: [Self; 9] = [
+    pub const WRITABLE: [Self; 11] = [
         Self::FarrierFile,
         Self::Ceiling,
         Self::PassthroughHp,
@@ -55,6 +59,8 @@ impl Kind {
         Self::PassthroughLlFolder,
         Self::Bindfs,
         Self::Ntfs3g,
+        Self::Redoxfs,
+        Self::ZfsFuse,
         Self::Ext4,
         Self::Btrfs,
     ];
@@ -81,6 +87,8 @@ impl Kind {
             Self::Ext4 => "ext4",
             Self::Btrfs => "btrfs",
             Self::Ntfs3g => "ntfs-3g",
+            Self::Redoxfs => "redoxfs",
+            Self::ZfsFuse => "zfs-fuse",
             Self::PassthroughHp => "passthrough_hp",
             Self::PassthroughLl => "passthrough_ll",
             Self::PassthroughLlFolder => "passthrough_ll (folder)",
@@ -107,6 +115,8 @@ impl Kind {
             Self::Ext4 => &["mkfs.ext4"],
             Self::Btrfs => &["mkfs.btrfs"],
             Self::Ntfs3g => &["mkfs.ntfs", "ntfs-3g"],
+            Self::Redoxfs => &["redoxfs-mkfs", "redoxfs"],
+            Self::ZfsFuse => &["zfs-fuse", "zpool"],
             Self::PassthroughHp => &["mkfs.ext4", "passthrough_hp"],
             Self::PassthroughLl => &["mkfs.ext4", "passthrough_ll"],
             Self::PassthroughLlFolder => &["passthrough_ll"],
@@ -122,6 +132,8 @@ impl Kind {
             Self::Ext4 | Self::PassthroughHp | Self::PassthroughLl | Self::Bindfs => Ground::Ext4,
             Self::Btrfs => Ground::Btrfs,
             Self::Ntfs3g => Ground::Ntfs,
+            Self::Redoxfs => Ground::Redox,
+            Self::ZfsFuse => Ground::Zfs,
             Self::PassthroughLlFolder => Ground::Folder,
             Self::Ceiling => Ground::Nothing,
         }
@@ -135,6 +147,8 @@ enum Ground {
     Ext4,
     Btrfs,
     Ntfs,
+    Redox,
+    Zfs,
     Folder,
     Nothing,
 }
@@ -146,6 +160,8 @@ impl Ground {
             Self::Ext4 => "ext4",
             Self::Btrfs => "btrfs",
             Self::Ntfs => "ntfs",
+            Self::Redox => "redox",
+            Self::Zfs => "zfs",
             Self::Folder => "folder",
             Self::Nothing => "nothing",
         }
@@ -299,6 +315,12 @@ impl System {
                     ["-o".as_ref(), options.as_ref(), source.as_os_str(), at.as_os_str()];
                 self.serve(&program, &arguments)?;
             }
+            Kind::Redoxfs => {
+                let program = self.places.program("redoxfs")?;
+                let arguments = ["--no-daemon".as_ref(), source.as_os_str(), at.as_os_str()];
+                self.serve(&program, &arguments)?;
+            }
+            Kind::ZfsFuse => self.mount_zfs(&source, &at)?,
             Kind::PassthroughHp => {
                 let below = self.mount_below(&source)?;
                 let program = self.places.program("passthrough_hp")?;
@@ -324,6 +346,27 @@ impl System {
         Ok(())
     }
 
+    /// Its daemon mounts by itself: a pool that is there, or a new one.
+    fn mount_zfs(&mut self, source: &Path, at: &Path) -> Outcome {
+        let (daemon, zpool) = (self.places.program("zfs-fuse")?, self.places.program("zpool")?);
+        self.start(&daemon, &["-n".as_ref()])?;
+        if !wait_until(|| run(&zpool, &["list"]).is_ok()) {
+            return Err(Failure::new("zfs-fuse does not answer"));
+        }
+        let folder = source.parent().unwrap_or(source);
+        let import = ["import".as_ref(), "-d".as_ref(), folder.as_os_str(), POOL.as_ref()];
+        if run(&zpool, &import).is_err() {
+            let create = ["create".as_ref(), "-f".as_ref(), "-m".as_ref(), at.as_os_str()];
+            let create: Vec<_> =
+                create.into_iter().chain([POOL.as_ref(), source.as_os_str()]).collect();
+            run(&zpool, &create)?;
+        }
+        match wait_until(|| is_mount_point(at)) {
+            true => Ok(()),
+            false => Err(Failure::new("zfs-fuse does not mount")),
+        }
+    }
+
     fn serve_passthrough_ll(&mut self, below: &Path, at: &Path) -> Outcome {
         let program = self.places.program("passthrough_ll")?;
         let mut options = std::ffi::OsString::from("default_permissions,source=");
@@ -341,6 +384,17 @@ impl System {
 
     /// Starts a program that stays, and waits until its mount is there.
     fn serve(&mut self, program: &Path, arguments: &[&std::ffi::OsStr]) -> Outcome {
+        self.start(program, arguments)?;
+        let at = &self.mount_point;
+        if wait_until(|| is_mount_point(at)) {
+            self.is_mounted = true;
+            return Ok(());
+        }
+        Err(Failure::new(format!("{} does not mount", self.kind.name())))
+    }
+
+    /// Starts a program that stays.
+    fn start(&mut self, program: &Path, arguments: &[&std::ffi::OsStr]) -> Outcome {
         // These programs keep a descriptor for each file that the kernel knows.
         let mut limit = rustix::process::getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
@@ -353,12 +407,7 @@ impl System {
             .spawn()
             .during(format_args!("cannot start {}", self.kind.name()))?;
         self.child = Some(child);
-        let at = &self.mount_point;
-        if wait_until(|| is_mount_point(at)) {
-            self.is_mounted = true;
-            return Ok(());
-        }
-        Err(Failure::new(format!("{} does not mount", self.kind.name())))
+        Ok(())
     }
 
     /// Unmounts it and drops what is cached of its device.
@@ -366,6 +415,17 @@ impl System {
     /// # Errors
     /// It stays busy.
     pub fn unmount(&mut self) -> Outcome {
+        if self.is_mounted && self.kind == Kind::ZfsFuse {
+            let zpool = self.places.program("zpool")?;
+            if !wait_until(|| run(&zpool, &["export", POOL]).is_ok()) {
+                return Err(Failure::new("the pool stays busy"));
+            }
+            self.is_mounted = false;
+            // it would stay
+            if let Some(child) = &mut self.child {
+                let _ = child.kill();
+            }
+        }
         if self.is_mounted {
             unmount(&self.mount_point)?;
             self.is_mounted = false;
@@ -440,6 +500,7 @@ pub fn make(
         Ground::Ext4 => Kind::Ext4,
         Ground::Btrfs => Kind::Btrfs,
         Ground::Ntfs => Kind::Ntfs3g,
+        Ground::Redox | Ground::Zfs => return Err(Failure::new("it is only for writing")),
     };
     let file = File::create(&image).during("cannot make an image")?;
     file.set_len(size).during("cannot make an image")?;
@@ -474,6 +535,9 @@ pub fn make_empty(kind: Kind, volume: &str, size: u64, places: &Places) -> Outco
         Ground::Ext4 => places.program("mkfs.ext4")?,
         Ground::Btrfs => places.program("mkfs.btrfs")?,
         Ground::Ntfs => places.program("mkfs.ntfs")?,
+        Ground::Redox => places.program("redoxfs-mkfs")?,
+        // the first mount makes the pool
+        Ground::Zfs => places.program("zpool")?,
     };
     let file = File::create(&image).during("cannot make an image")?;
     let flags = rustix::fs::FallocateFlags::empty();
@@ -482,6 +546,8 @@ pub fn make_empty(kind: Kind, volume: &str, size: u64, places: &Places) -> Outco
         Ground::Ext4 => &["-q", "-F", "-N", "100000", "-E", "lazy_itable_init=0,nodiscard"],
         Ground::Btrfs => &["-q", "-f", "-K"],
         Ground::Ntfs => &["-q", "-Q", "-F"],
+        Ground::Redox => &[],
+        Ground::Zfs => return Ok(()),
         _ => &["format"],
     };
     let mut arguments: Vec<&std::ffi::OsStr> = options.iter().map(AsRef::as_ref).collect();
@@ -503,6 +569,9 @@ pub fn remove(kind: Kind, volume: &str, places: &Places) -> Outcome {
         _ => Ok(()),
     }
 }
+
+/// The pool of zfs-fuse.
+const POOL: &str = "farrierbench";
 
 fn mount(kind: &str, source: &Path, at: &Path) -> Outcome {
     let arguments = ["-t".as_ref(), kind.as_ref(), source.as_os_str(), at.as_os_str()];

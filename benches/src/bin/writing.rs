@@ -397,7 +397,7 @@ writing [OPTIONS]: Farrier's mount, written to beside peers and beside the ceili
   --quick          one round with a tenth of everything
   --rounds N       rounds of each figure (default 3; 1 with --quick)
   --only NAME,...  only these: farrier, ceiling, passthrough_hp, passthrough_ll,
-                   'passthrough_ll (folder)', bindfs, ntfs-3g, ext4, btrfs
+                   'passthrough_ll (folder)', bindfs, ntfs-3g, redoxfs, zfs-fuse, ext4, btrfs
   --farrier FILE   the program (default: farrier on PATH)
   --peers DIR      where passthrough_hp and passthrough_ll are, if not on PATH
                    (default: FARRIER_PEERS)
