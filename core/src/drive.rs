@@ -15,6 +15,7 @@ pub mod open;
 pub mod pfs;
 pub mod repair;
 pub mod resync;
+pub mod scrub;
 pub mod solo;
 
 pub use blocks::{

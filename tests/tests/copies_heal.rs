@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use farrier_core::drive::heal::{HealRequest, Healed};
 use farrier_core::drive::pfs::{Birth, PfsChange};
 use farrier_core::drive::ready;
+use farrier_core::drive::scrub::{Scrub, Scrubbed};
 use farrier_core::fs::{New, OpenPfs, Read};
 use farrier_core::units::{Inum, Uuid, WallTime};
 use farrier_tests::model::Creation;
@@ -82,6 +83,117 @@ fn what_is_read_is_healed() {
     assert!(all > 60, "{all}");
 }
 
+/// Scrubs to the end in steps of any size, with other work between them if there is to be some.
+fn scrub(mounted: &mut Mounted, random: &mut Random, works: bool) -> Scrubbed {
+    let mut scrub = Scrub::new();
+    let mut last = Scrubbed::default();
+    loop {
+        let bits = random.below(21);
+        let budget = random.below(1 << bits);
+        let goes_on = ready(mounted.host.scrub(&mut scrub, budget)).unwrap();
+        let found = scrub.found();
+        assert!(found.bytes >= last.bytes && found.bytes <= found.bytes_expected, "{found:?}");
+        last = found;
+        if !goes_on {
+            assert!(scrub.is_done());
+            assert!(!ready(mounted.host.scrub(&mut scrub, 1 << 30)).unwrap());
+            assert_eq!(scrub.found(), last);
+            return last;
+        }
+        if works && random.once_in(4) {
+            mounted.work(random, 10).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_scrub_finds_what_nobody_reads() {
+    let mut all = 0;
+    for seed in 1..9 {
+        let (rack, mut mounted) = used(&[64 << 20, 96 << 20, 64 << 20], seed, 60);
+        let mut random = Random::new(seed);
+        let blocks = mounted.blocks();
+        let clean = scrub(&mut mounted, &mut random, false);
+        assert_eq!((clean.bad, clean.healed), (0, Healed::default()), "seed {seed}");
+        assert_eq!(clean.blocks, blocks.len() as u64, "seed {seed}: every block, and each once");
+        let bytes: u64 = blocks.iter().map(|block| 3 * block.len() as u64).sum();
+        assert_eq!(clean.bytes, bytes);
+        let mut spoiled = Vec::new();
+        for block in &blocks {
+            if !random.once_in(3) {
+                continue;
+            }
+            // one copy or two of three
+            let spared = u8::try_from(random.below(3)).unwrap();
+            for copy in (0..3).filter(|copy| *copy != spared) {
+                if spoiled.is_empty() || random.once_in(2) {
+                    spoiled.push((*block, copy, on_disk(&rack, block, copy)));
+                    spoil(&rack, block, copy, &mut random);
+                }
+            }
+        }
+        let healed = spoiled.len() as u64;
+        let found = scrub(&mut mounted, &mut random, false);
+        assert_eq!((found.bad, found.blocks), (healed, clean.blocks), "seed {seed}");
+        assert_eq!(found.healed, Healed { healed, ..Healed::default() });
+        for (block, copy, before) in &spoiled {
+            assert!(on_disk(&rack, block, *copy) == *before, "seed {seed}: {block:?}");
+        }
+        assert_eq!(healed_count(&mounted), healed);
+        assert_eq!(scrub(&mut mounted, &mut random, false), clean);
+        each_holds(&rack, &[0, 1, 2], &mounted.committed).unwrap();
+        all += healed;
+    }
+    assert!(all > 60, "{all}");
+}
+
+#[test]
+fn a_scrub_and_other_work_do_not_mind_each_other() {
+    for seed in 1..9 {
+        let (rack, mut mounted) = used(&[64 << 20, 64 << 20], seed, 30);
+        let mut random = Random::new(seed + 100);
+        for round in 0..3 {
+            for block in &mounted.blocks() {
+                let copy = u8::try_from(random.below(8)).unwrap();
+                if copy < 2 {
+                    spoil(&rack, block, copy, &mut random);
+                }
+            }
+            let found = scrub(&mut mounted, &mut random, true);
+            assert_eq!((found.healed.unhealable, found.healed.failed), (0, 0), "{seed} {round}");
+            let rest = scrub(&mut mounted, &mut random, false);
+            assert_eq!(rest.healed.unhealable, 0, "seed {seed} {round}");
+            let clean = scrub(&mut mounted, &mut random, false);
+            assert_eq!(clean.bad, 0, "seed {seed} {round}");
+            each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+        }
+        mounted.check().unwrap();
+    }
+}
+
+#[test]
+fn a_scrub_counts_what_is_bad_everywhere() {
+    let (rack, mut mounted, ..) = spoiled_file(7);
+    let mut random = Random::new(11);
+    let data: Vec<_> = mounted.blocks().into_iter().filter(|block| block.want.is_data()).collect();
+    let first = scrub(&mut mounted, &mut random, false);
+    assert_eq!(first.healed.healed, data.len() as u64);
+    let bad = &data[3..8];
+    for block in bad {
+        for copy in 0..2 {
+            spoil(&rack, block, copy, &mut random);
+        }
+    }
+    let before: Vec<_> =
+        bad.iter().flat_map(|one| [0, 1].map(|copy| on_disk(&rack, one, copy))).collect();
+    let found = scrub(&mut mounted, &mut random, false);
+    let unhealable = 2 * bad.len() as u64;
+    assert_eq!(found.healed, Healed { unhealable, ..Healed::default() });
+    let after: Vec<_> =
+        bad.iter().flat_map(|one| [0, 1].map(|copy| on_disk(&rack, one, copy))).collect();
+    assert!(before == after, "nothing was written");
+}
+
 /// A file of `len` bytes that is no hole.
 fn file(mounted: &mut Mounted, name: &[u8], len: usize) -> u64 {
     mounted
@@ -109,14 +221,19 @@ const FILE_LEN: usize = 1 << 20;
 
 /// The blocks of a file, each of them bad on one copy, and the requests to heal them.
 fn spoiled_file(seed: u64) -> (Rack, Mounted, u64, Vec<HealRequest>) {
-    let rack = Rack::new(&[32 << 20, 32 << 20]);
+    spoiled_on(&[32 << 20, 32 << 20], &[0, 1], seed)
+}
+
+/// As [`spoiled_file`], with disks of these sizes, and bad on one of these.
+fn spoiled_on(sizes: &[u64], disks: &[u8], seed: u64) -> (Rack, Mounted, u64, Vec<HealRequest>) {
+    let rack = Rack::new(sizes);
     format_copies(&rack);
     let mut mounted = Mounted::open(&rack, None, 0);
     let inum = file(&mut mounted, b"file", FILE_LEN);
     let mut random = Random::new(seed);
     let mut requests = Vec::new();
     for block in mounted.blocks().iter().filter(|block| block.want.is_data()) {
-        let copy = u8::try_from(random.below(2)).unwrap();
+        let copy = *random.pick(disks);
         spoil(&rack, block, copy, &mut random);
         requests.extend(HealRequest::on(&block.want, 1 << copy));
     }
@@ -127,16 +244,17 @@ fn spoiled_file(seed: u64) -> (Rack, Mounted, u64, Vec<HealRequest>) {
 #[test]
 fn a_place_that_was_used_again_is_left_alone() {
     let mut late = 0;
-    for commits in 0..14 {
-        let (rack, mut mounted, inum, requests) = spoiled_file(commits);
+    for commits in 0..20 {
+        // the large disk still has the old bytes where the small one has others
+        let (rack, mut mounted, inum, requests) = spoiled_on(&[32 << 20, 2 << 30], &[0], commits);
         let count = requests.len() as u64;
         let bad: Vec<_> = mounted.blocks();
         // the blocks are given back with the first of these, and used again by the last
         for number in 0..commits {
             write(&mut mounted, inum, FILE_LEN, number + 2);
         }
-        let now: BTreeSet<_> = mounted.blocks().iter().map(|one| one.addresses.lowest()).collect();
-        let used = bad.iter().filter(|one| now.contains(&one.addresses.lowest())).count();
+        let now: BTreeSet<_> = mounted.blocks().iter().map(|one| one.addresses.get(0)).collect();
+        let used = bad.iter().filter(|one| now.contains(&one.addresses.get(0))).count();
         let healed = ready(mounted.host.heal_these(requests)).unwrap();
         if commits < 4 {
             assert_eq!(healed, Healed { healed: count, ..Healed::default() }, "{commits}");

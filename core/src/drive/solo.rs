@@ -17,6 +17,7 @@ use super::heal::{HealQueue, HealRequest, Healed, heal};
 use super::open::{load_freemap, open_for_writing, open_tree};
 use super::pfs::PfsChange;
 use super::resync::{Filled, resync};
+use super::scrub::{self, Scrub};
 use super::{Host, read_any, read_stored, repair, rewrite_piece, run, write_header, write_piece};
 use crate::dirty::{Budget, Memory};
 use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
@@ -214,6 +215,18 @@ impl<S: Storage> Solo<S> {
     pub async fn heal_these(&self, requests: Vec<HealRequest>) -> Result<Healed, Error> {
         let mut flusher = self.take_flusher()?;
         let result = heal(self, &mut flusher, requests).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Reads about `budget` bytes from every copy, and heals what is bad; whether there is more to
+    /// do. See [`scrub`](super::scrub).
+    ///
+    /// # Errors
+    /// The volume failed; [`Error::Busy`] while a flush is on its way.
+    pub async fn scrub(&self, scrub: &mut Scrub, budget: u64) -> Result<bool, Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = scrub::step(self, &mut flusher, scrub, budget).await;
         self.flusher.replace(Some(flusher));
         result
     }
