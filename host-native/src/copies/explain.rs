@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use farrier_core::copies::lineage::{Note, Refused};
+use farrier_core::copies::lineage::{Decision, Note, Refused};
 use farrier_core::drive::{self, ready};
 use farrier_core::error::{Error, Refusal};
 use farrier_core::storage::Storage;
@@ -82,9 +82,10 @@ pub(crate) fn notes(volume: &Volume, devices: &Devices) -> Vec<String> {
         return Vec::new();
     };
     let decision = group.decision();
+    let unused = unused(decision, devices);
     let device = |slot: u8| {
         let index = decision.devices.get(usize::from(slot)).copied().flatten();
-        let path = index.and_then(|index| devices.path(index));
+        let path = index.or(unused).and_then(|index| devices.path(index));
         path.map_or_else(
             || format!("copy {slot}"),
             |path| format!("{} (copy {slot})", path.display()),
@@ -118,6 +119,16 @@ pub(crate) fn notes(volume: &Volume, devices: &Devices) -> Vec<String> {
         }
     };
     decision.notes.iter().map(note).collect()
+}
+
+/// The device that is left alone, where it is only one.
+fn unused(decision: &Decision, devices: &Devices) -> Option<DeviceIndex> {
+    let count = u8::try_from(devices.device_count()).unwrap_or(u8::MAX);
+    let is_aside = |index: DeviceIndex| decision.notes.contains(&Note::Aside(index));
+    let mut unused = (0..count)
+        .map(DeviceIndex)
+        .filter(|index| !decision.devices.contains(&Some(*index)) && !is_aside(*index));
+    unused.next().filter(|_| unused.next().is_none())
 }
 
 #[cfg(test)]

@@ -129,11 +129,9 @@ impl Writing {
         let mut flusher = self.lock_flusher();
         let filled = ready(resync(self, &mut flusher, BATCH));
         let is_behind = flusher.lineage().is_some_and(|lineage| behind(lineage.group()) != 0);
-        if let Ok(filled) = &filled {
-            if let Some(run) = &mut lock(&watch.state).run {
-                run.bytes += filled.leaf_bytes;
-                run.unreadable = filled.unreadable;
-            }
+        if let (Ok(filled), Some(run)) = (&filled, &mut lock(&watch.state).run) {
+            run.bytes += filled.leaf_bytes;
+            run.unreadable = filled.unreadable;
         }
         self.note_copies(&flusher);
         drop(flusher);

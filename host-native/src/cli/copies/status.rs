@@ -106,7 +106,11 @@ fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
     }
     for copy in &status.copies {
         let state = copy.state.name();
-        let device = copy.device.as_deref().unwrap_or("not here");
+        let otherwise = match copy.state {
+            CopyState::Diverged => "left alone",
+            _ => "not here",
+        };
+        let device = copy.device.as_deref().unwrap_or(otherwise);
         let CopyStatus { slot, read_errors, write_errors, check_errors, healed, .. } = copy;
         write!(out, "{slot:<4} {state:<9} {read_errors:>6} {write_errors:>6} ")?;
         write!(out, "{check_errors:>6} {healed:>6} {device}")?;

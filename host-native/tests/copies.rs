@@ -1,0 +1,430 @@
+//! Volumes of copies on real mounts: they hold the same, go on without one, and catch up.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::volume::{Service, Volume, have, noise, shell};
+use common::{can_mount, farrier, fresh, run, wait_for};
+use farrier_core::media::check::{Checks, crc32c};
+use farrier_core::media::header::seal;
+use farrier_core::media::raw::RawVolumeHeader;
+use zerocopy::FromBytes;
+
+/// A volume of copies in image files of a folder of its own.
+struct Copies {
+    folder: PathBuf,
+    images: Vec<PathBuf>,
+}
+
+impl Copies {
+    fn new(name: &str, count: usize) -> Self {
+        let folder = fresh(name);
+        let images = (0..count).map(|slot| folder.join(format!("{slot}.img"))).collect();
+        let copies = Self { folder, images };
+        copies.format();
+        copies
+    }
+
+    fn format(&self) {
+        let mut arguments = vec!["format".to_owned(), "--size".to_owned(), "256M".to_owned()];
+        for image in &self.images {
+            arguments.extend(["--copy".to_owned(), image.display().to_string()]);
+        }
+        let (_, error, code) = run(&arguments);
+        assert_eq!((code, error.as_str()), (0, ""));
+    }
+
+    fn mount(&self, options: &[&str]) -> Service {
+        serve(&self.images, options)
+    }
+
+    /// Writes to the copy in `slot` alone, though the others may have gone on.
+    fn go_on_alone(&self, slot: usize, name: &str) {
+        let mount = serve(&self.images[slot..=slot], &["-o", "accept_missing"]);
+        fs::write(mount.path.join(name), name).unwrap();
+        end(mount);
+    }
+
+    /// The tree in the copy of `image` by itself, read-only.
+    fn look_at(&self, image: &Path, look: impl FnOnce(&Path)) {
+        let mount = Service::start(image, &["-r"]);
+        look(&mount.path);
+        mount.unmount();
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn serve(images: &[PathBuf], options: &[&str]) -> Service {
+    let (last, others) = images.split_last().unwrap();
+    let others = others.iter().map(|image| image.to_str().unwrap());
+    let options: Vec<_> = options.iter().copied().chain(others).collect();
+    let mount = Service::start(last, &options);
+    // who looks at once may come before the door that questions come through
+    wait_for("the mount answers", || status(&[&mount.path]).1 != 1);
+    mount
+}
+
+/// Unmounts, and gives what the process said.
+fn end(mount: Service) -> String {
+    let (_, error, code) = run(&["umount".as_ref(), mount.path.as_os_str()]);
+    assert_eq!((code, error.as_str()), (0, ""), "{}", mount.said());
+    mount.said()
+}
+
+fn status<P: AsRef<Path>>(targets: &[P]) -> (String, i32) {
+    let mut arguments = vec!["copies".as_ref(), "status".as_ref()];
+    arguments.extend(targets.iter().map(|target| target.as_ref().as_os_str()));
+    let (text, error, code) = run(&arguments);
+    (text + &error, code)
+}
+
+/// Waits until nothing is behind.
+fn wait_for_resync(mount: &Service) {
+    let mut command = farrier();
+    let output = command.args(["copies", "resync", "--wait"]).arg(&mount.path).output().unwrap();
+    assert!(output.status.success(), "{output:?}: {}", mount.said());
+}
+
+/// Mounting these fails with this text; the state of them has this exit code.
+fn assert_refused(images: &[&Path], options: &[&str], parts: &[&str], exit_code: i32) {
+    let folder = fresh("refused");
+    let mut command = farrier();
+    let output = command.arg("mount").args(options).args(images).arg(&folder).output().unwrap();
+    let (_, error, code) = common::told(output);
+    if code == 0 {
+        let _ = run(&["umount".as_ref(), folder.as_os_str()]);
+    }
+    assert_eq!(code, 1, "{error}");
+    for part in parts {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(!error.contains("device 0") && !error.contains("device 1"), "{error}");
+    if options.is_empty() || options == ["-o", "rw"] {
+        assert_eq!(status(images).1, exit_code, "{}", status(images).0);
+    }
+    let _ = fs::remove_dir(&folder);
+}
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+
+#[test]
+fn a_copy_that_was_away_catches_up_and_each_holds_the_same() {
+    if !can_mount() {
+        return;
+    }
+    let copies = Copies::new("copies", 2);
+    let [a, b] = [&copies.images[0], &copies.images[1]];
+    let mount = copies.mount(&[]);
+    shell(&mount.path, &format!("cp -a {SOURCE} first"));
+    let (text, code) = status(&[&mount.path]);
+    assert!(code == 0 && text.starts_with("state:  healthy [2/2] [II]\n"), "{text}");
+    let quiet = run(&["copies".as_ref(), "status".as_ref(), "-x".as_ref(), mount.path.as_os_str()]);
+    assert_eq!(quiet, (String::new(), String::new(), 0));
+    mount.unmount();
+
+    // alone, nobody knows whether the other one has gone on
+    let mount = serve(std::slice::from_ref(a), &[]);
+    assert!(
+        mount.said().contains("FC-D03: read-only: copies {1} are not here"),
+        "{}",
+        mount.said()
+    );
+    assert!(fs::write(mount.path.join("file"), "").is_err());
+    let (text, code) = status(&[&mount.path]);
+    assert!(code == 6 && text.contains("action: attach them, or go on without"), "{text}");
+    end(mount);
+    assert_refused(&[a], &["-o", "rw"], &["FC-D03", "--accept-missing"], 6);
+
+    let mount = serve(std::slice::from_ref(a), &["--accept-missing"]);
+    shell(&mount.path, &format!("cp -a {SOURCE} second"));
+    let (text, code) = status(&[&mount.path]);
+    assert!(code == 2 && text.contains("[2/1] [I_]") && text.contains("not here"), "{text}");
+    mount.unmount();
+    let (text, code) = status(&[b, a]);
+    assert!(code == 2 && text.contains("state:  resync [2/1] [IR]"), "{text}");
+    let (text, _, _) = run(&["info".as_ref(), b.as_os_str(), a.as_os_str()]);
+    assert!(text.contains("copies          group ") && text.contains("number 2"), "{text}");
+
+    let mount = serve(&[b.clone(), a.clone()], &[]);
+    wait_for_resync(&mount);
+    assert_eq!(status(&[&mount.path]).1, 0);
+    let said = end(mount);
+    let name = format!("{} (copy 1)", b.display());
+    assert!(said.contains(&format!("{name}: behind; now being brought up to date")), "{said}");
+    assert!(said.contains(&format!("{name}: holds everything again")), "{said}");
+    for image in [a, b] {
+        copies.look_at(image, |path| {
+            shell(path, &format!("diff -r {SOURCE} first; diff -r {SOURCE} second"));
+        });
+        let (text, error, code) = run(&["check".as_ref(), image.as_os_str()]);
+        assert_eq!(code, 0, "{text}{error}");
+    }
+    let mount = copies.mount(&["-o", "only_copy=1"]);
+    assert!(mount.said().contains("only_copy: what copy 1 holds"), "{}", mount.said());
+    shell(&mount.path, &format!("diff -r {SOURCE} second"));
+    end(mount);
+}
+
+#[test]
+fn a_device_that_is_pulled_is_left_behind_while_git_works() {
+    if !can_mount() || !have(&["git"]) {
+        return;
+    }
+    // a device that can be pulled: a file in a mount of its own
+    let outer = Volume::new("outer", "600M");
+    let mut below = outer.mount();
+    let mut copies = Copies::new("pulled", 1);
+    let kept = copies.images[0].clone();
+    let pulled = below.path.join("image");
+    fs::remove_file(&kept).unwrap();
+    File::create(&pulled).unwrap();
+    copies.images.push(pulled.clone());
+    copies.format();
+    let mount = copies.mount(&[]);
+    let git = "git -c user.name=a -c user.email=a@b -c core.fsync=all";
+    shell(&mount.path, &format!("cp -a {SOURCE} tree; git init -q tree; cd tree; {git} add ."));
+    let path = mount.path.clone();
+    let work = std::thread::spawn(move || {
+        let commits =
+            "for n in 1 2 3 4 5 6 7 8 9; do echo $n >n; git add n; GIT commit -qm $n; done";
+        shell(&path.join("tree"), &commits.replace("GIT", git));
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    below.signal_kill();
+    work.join().unwrap();
+    wait_for("the copy is left behind", || mount.said().contains("left behind"));
+    let said = mount.said();
+    assert!(said.contains(&format!("{} (copy 1): failed (", pulled.display())), "{said}");
+    assert!(said.contains("os error") && said.contains("unmount and mount with all"), "{said}");
+    let (text, code) = status(&[&mount.path]);
+    assert!(code == 2 && text.starts_with("state:  degraded [2/1] [I_]"), "{text}");
+    shell(&mount.path.join("tree"), "git fsck --full");
+    end(mount);
+
+    // on record as failed: the one that is left needs no word of anybody
+    let mount = Service::start(&kept, &[]);
+    shell(&mount.path, "echo more >more");
+    mount.unmount();
+    drop(below);
+
+    let below = outer.mount();
+    copies.images[1] = below.path.join("image");
+    let mount = copies.mount(&[]);
+    wait_for_resync(&mount);
+    end(mount);
+    copies.look_at(&copies.images[1], |path| {
+        shell(path, "test -e more; cd tree; git -c safe.directory='*' fsck --full");
+        shell(
+            path,
+            &format!("diff -r -x .git {SOURCE} tree | grep -v '^Only in tree: n$' || true"),
+        );
+    });
+    below.unmount();
+}
+
+#[test]
+fn a_killed_resync_goes_on() {
+    if !can_mount() {
+        return;
+    }
+    let copies = Copies::new("resync", 2);
+    let [a, b] = [&copies.images[0], &copies.images[1]];
+    let contents = noise(120 << 20, 7);
+    let mount = serve(std::slice::from_ref(a), &["--accept-missing"]);
+    fs::write(mount.path.join("file"), &contents).unwrap();
+    mount.unmount();
+    let folder = fresh("killed");
+    let mut killed = farrier()
+        .args(["mount", "--foreground"])
+        .args([a, b, &folder])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = Vec::new();
+    let mut errors = killed.stderr.take().unwrap();
+    while !String::from_utf8_lossy(&said).contains("now being") {
+        let mut byte = [0];
+        errors.read_exact(&mut byte).unwrap();
+        said.extend(byte);
+    }
+    // a batch is done, and there are others
+    std::thread::sleep(Duration::from_millis(150));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let _ = run(&["umount".as_ref(), "--lazy".as_ref(), folder.as_os_str()]);
+    let (text, code) = status(&[a, b]);
+    assert!(code == 2 && text.contains("[IR]"), "{text}");
+
+    // what is half filled in is no master
+    assert_refused(&[b], &[], &["FC-S02: no copy that holds everything", "copies promote"], 5);
+    let mount = copies.mount(&[]);
+    wait_for_resync(&mount);
+    end(mount);
+    copies.look_at(b, |path| assert!(fs::read(path.join("file")).unwrap() == contents));
+    let _ = fs::remove_dir(&folder);
+}
+
+#[test]
+fn histories_that_part_are_refused_by_name() {
+    if !can_mount() {
+        return;
+    }
+    let copies = Copies::new("split", 2);
+    let [a, b] = [&copies.images[0], &copies.images[1]];
+    copies.go_on_alone(0, "here");
+    copies.go_on_alone(1, "there");
+    let names = [a.to_str().unwrap(), b.to_str().unwrap()];
+    let parts = ["FC-S01: split", names[0], names[1], "--only-copy N", "rejoin N --discard"];
+    assert_refused(&[a, b], &[], &parts, 5);
+    let mount = copies.mount(&["-o", "only_copy=1"]);
+    assert!(mount.path.join("there").exists());
+    end(mount);
+    // the operator's choice: the other one is left alone
+    let mount = copies.mount(&["--master", "1"]);
+    let told = format!("{} (copy 0): has a history", names[0]);
+    assert!(mount.said().contains(&told), "{}", mount.said());
+    assert!(mount.path.join("there").exists());
+    end(mount);
+    assert_refused(&[a, b], &["--master", "3"], &["FC-S01"], 5);
+    assert_refused(&[a, b], &["--only-copy", "3"], &["FC-S12: copy 3 is not here"], 5);
+}
+
+#[test]
+fn devices_that_do_not_belong_together_are_refused_by_name() {
+    let copies = Copies::new("foreign", 2);
+    let other = Copies::new("other", 2);
+    let [a, b] = [&copies.images[0], &copies.images[1]];
+    let image_of_a = copies.folder.join("copy-of-0.img");
+    fs::copy(a, &image_of_a).unwrap();
+    let name = image_of_a.to_str().unwrap();
+    assert_refused(&[a, &image_of_a], &[], &["FC-S04", "the same device", name], 5);
+    let name = other.images[1].to_str().unwrap();
+    assert_refused(&[a, &other.images[1]], &[], &["FC-S05", "of another file system", name], 5);
+    let plain = Volume::new("plain", "64M");
+    let name = plain.image.to_str().unwrap();
+    assert_refused(&[a, b, &plain.image], &[], &["FC-S06", "without copies", name], 5);
+    assert_eq!(status(&[&plain.image]).1, 1);
+}
+
+#[test]
+fn what_the_records_say_is_kept_to() {
+    if !can_mount() {
+        return;
+    }
+    let copies = Copies::new("records", 2);
+    let [a, b] = [&copies.images[0], &copies.images[1]];
+    let name = b.to_str().unwrap();
+    let kept: Vec<_> = copies.images.iter().map(header).collect();
+    let restore = || {
+        for (image, bytes) in copies.images.iter().zip(&kept) {
+            File::options().write(true).open(image).unwrap().write_all_at(bytes, 0).unwrap();
+        }
+    };
+    let both = |at: usize, value: u8| {
+        restore();
+        change(a, at, value);
+        change(b, at, value);
+    };
+    // refuse where members are missing; reading is allowed all the same
+    both(0x11, 1);
+    assert_refused(&[a], &[], &["FC-S10", "the rule of this group is to refuse"], 6);
+    copies.look_at(a, |path| assert!(path.is_dir()));
+    // copy 1 holds the right to write
+    both(0x0f, 2);
+    change(a, 0x10, 1);
+    change(b, 0x10, 1);
+    assert_refused(&[a], &["-o", "rw"], &["FC-D04", "copy 1, which alone"], 6);
+    // both are wanted
+    both(0x0e, 2);
+    let wanted = ["FC-D06", "1 copies in sync, the group wants 2"];
+    assert_refused(&[a], &["-o", "rw,accept_missing"], &wanted, 6);
+    // a newer program's format, features to read, features to write
+    restore();
+    change(b, 0x08, 2);
+    assert_refused(&[a, b], &[], &["FC-S07", name, "has format"], 7);
+    restore();
+    change(b, 0x28, 1);
+    assert_refused(&[a, b], &[], &["FC-S08", name, "features 0x1"], 7);
+    restore();
+    change(b, 0x20, 1);
+    assert_refused(&[a, b], &["-o", "rw"], &["FC-D08", name, "cannot write"], 7);
+    // a record that is damaged in a whole header
+    restore();
+    damage(b);
+    assert_refused(&[a, b], &["-o", "rw"], &["FC-D07", name, "--accept-missing"], 3);
+    assert_refused(&[b], &[], &["FC-S09", name, "attach another copy"], 5);
+}
+
+const HEADER_LEN: usize = 0x1_0000;
+const RECORD: usize = 0x1000;
+
+fn header(image: &PathBuf) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_LEN];
+    File::open(image).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// Changes a byte of the record in the header of `image`, and makes both whole again.
+fn change(image: &PathBuf, at: usize, value: u8) {
+    write(image, |record| {
+        record[at] = value;
+        let code = crc32c(&record[..0xffc]);
+        record[0xffc..].copy_from_slice(&code.to_le_bytes());
+    });
+}
+
+/// Breaks the record, but not the header that it is in.
+fn damage(image: &PathBuf) {
+    write(image, |record| record[0x500] ^= 1);
+}
+
+fn write(image: &PathBuf, alter: impl Fn(&mut [u8])) {
+    let mut bytes = header(image);
+    alter(&mut bytes[RECORD..RECORD + 4096]);
+    let raw = RawVolumeHeader::mut_from_bytes(&mut bytes).unwrap();
+    seal(raw, &Checks::default());
+    File::options().write(true).open(image).unwrap().write_all_at(&bytes, 0).unwrap();
+}
+
+#[test]
+fn copies_are_formatted_or_refused() {
+    let folder = fresh("format-copies");
+    let [a, b, plain] = ["a.img", "b.img", "plain.img"].map(|name| folder.join(name));
+    let [a, b, plain] = [&a, &b, &plain].map(|path| path.to_str().unwrap());
+    let refused = |arguments: &[&str], part: &str| {
+        let (_, error, code) = run(arguments);
+        assert!(code != 0 && error.contains(part), "{arguments:?}: {error}");
+    };
+    refused(&["format", "--copy", a, b], "cannot be used with");
+    refused(&["format", "--copy", a, "--media-version", "1"], "cannot be used with");
+    refused(&["format", "--media-version", "16", a], "made with --copy A --copy B");
+    refused(&["format", "--copy", a, "--copy", b], "say how large it is to be");
+    let five = ["format", "--copy", a, "--copy", a, "--copy", a, "--copy", a, "--copy", a];
+    refused(&five, "a volume has 4 at most");
+    refused(&["format", "--size", "64M", "--copy", a, "--copy", a], "it has just been written to");
+    assert!(!Path::new(a).exists());
+    let dry = run(&["format", "-n", "--size", "64M", "--copy", a, "--copy", b]);
+    assert!(dry.2 == 0 && dry.0.contains("copy   1") && !Path::new(a).exists(), "{dry:?}");
+    let made = run(&["format", "--size", "64M", "--copy", a, "--copy", b]);
+    assert!(made.2 == 0 && made.0.contains(&format!("farrier mount {a} {b}")), "{made:?}");
+    refused(&["format", "--copy", a, "--copy", b], "use --force");
+    assert_eq!(run(&["format", "--size", "64M", plain]).2, 0);
+    refused(&["copies", "status", plain], "is no volume of copies");
+    refused(&["copies", "resync", plain], "no directory of a mount");
+    refused(&["grow", a, "--volume", b], "a volume of copies cannot grow");
+    fs::remove_dir_all(&folder).unwrap();
+}
