@@ -82,9 +82,12 @@ pub fn examine(
 /// anew then: what is in its memory is of before.
 ///
 /// # Errors
-/// [`Error::ReadOnly`] if the plan is in doubt; or a device failed, and what was not committed
-/// before is as it was.
+/// [`Error::ReadOnly`] if the plan is in doubt; [`Error::NotSupported`] on a volume of copies; or a
+/// device failed, and what was not committed before is as it was.
 pub fn apply(image: &Image, plan: &Plan) -> Result<Repaired, Error> {
+    if image.volume().copies().is_some() {
+        return Err(Error::NotSupported);
+    }
     let options = OpenOptions { checks: *image.volume().checks(), ..OpenOptions::default() };
     let devices = image.blocks().devices();
     let solo = ready(Solo::open_for_repair(devices, options, CACHE_BYTES, plan))?;

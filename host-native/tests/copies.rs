@@ -236,6 +236,42 @@ fn a_device_that_is_pulled_is_left_behind_while_git_works() {
 }
 
 #[test]
+fn without_any_copy_left_the_volume_halts() {
+    if !can_mount() {
+        return;
+    }
+    let outer = Volume::new("both", "600M");
+    let mut below = outer.mount();
+    let images = ["a", "b"].map(|name| below.path.join(name));
+    images.iter().for_each(|image| drop(File::create(image).unwrap()));
+    let copies = Copies { folder: fresh("halted"), images: images.into() };
+    copies.format();
+    let mount = copies.mount(&[]);
+    let file = File::create(mount.path.join("file")).unwrap();
+    file.sync_all().unwrap();
+    below.signal_kill();
+    file.write_all_at(&noise(1 << 20, 3), 0).unwrap();
+    assert!(file.sync_all().is_err());
+    drop(file);
+    let (text, code) = status(&[&mount.path]);
+    assert!(code == 4 && text.starts_with("state:  halted"), "{text}");
+    assert!(text.contains("os error") && text.contains("copies promote"), "{text}");
+    assert!(mount.said().contains("nothing can be changed any more"), "{}", mount.said());
+    assert!(fs::write(mount.path.join("other"), "").is_err());
+    mount.kill();
+    drop(below);
+
+    // nobody went on: what was acknowledged is on both
+    let below = outer.mount();
+    let images = ["a", "b"].map(|name| below.path.join(name));
+    let mount = serve(&images, &[]);
+    assert_eq!(status(&[&mount.path]).1, 0, "{}", status(&[&mount.path]).0);
+    assert!(mount.path.join("file").exists());
+    mount.unmount();
+    below.unmount();
+}
+
+#[test]
 fn a_killed_resync_goes_on() {
     if !can_mount() {
         return;
@@ -425,6 +461,7 @@ fn copies_are_formatted_or_refused() {
     assert_eq!(run(&["format", "--size", "64M", plain]).2, 0);
     refused(&["copies", "status", plain], "is no volume of copies");
     refused(&["copies", "resync", plain], "no directory of a mount");
+    refused(&["repair", "--apply", a, b], "repairs of those are not made");
     refused(&["grow", a, "--volume", b], "a volume of copies cannot grow");
     fs::remove_dir_all(&folder).unwrap();
 }

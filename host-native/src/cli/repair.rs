@@ -121,6 +121,13 @@ impl RepairCommand {
 
     fn repair(&self) -> Result<Report, Failure> {
         let mut image = self.open()?;
+        if self.apply && image.volume().copies().is_some() {
+            return Err(Failure::new(format!(
+                "{}: is a volume of copies, and repairs of those are not made; mount it with all \
+                 devices, where a block that is bad on one copy is written anew from another",
+                image.path().display()
+            )));
+        }
         let mut examined = self.examine(&image);
         let before = examined.summary;
         let (mut repairs, mut failed) = (Vec::new(), Vec::new());
