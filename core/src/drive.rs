@@ -7,6 +7,7 @@ mod blocks;
 pub mod bulkfree;
 pub mod change;
 pub mod commit;
+pub mod copies;
 mod finish;
 mod format;
 pub mod grow;

@@ -43,7 +43,7 @@ pub struct Traffic {
 pub struct Rack {
     disks: RamDisk,
     state: Rc<RefCell<Vec<(Mode, Traffic)>>>,
-    shown: Vec<u8>,
+    shown: Rc<RefCell<Vec<u8>>>,
 }
 
 impl Rack {
@@ -57,14 +57,19 @@ impl Rack {
         Self {
             disks: RamDisk::of(sizes),
             state: Rc::new(RefCell::new(vec![<_>::default(); sizes.len()])),
-            shown: (0..count).collect(),
+            shown: Rc::new(RefCell::new((0..count).collect())),
         }
     }
 
     /// The same disks, of which only `disks` are there, in this order.
     #[must_use]
     pub fn show(&self, disks: &[u8]) -> Self {
-        Self { shown: disks.to_vec(), ..self.clone() }
+        Self { shown: Rc::new(RefCell::new(disks.to_vec())), ..self.clone() }
+    }
+
+    /// From now on `disk` is there as well, for whoever has this rack open.
+    pub fn reveal(&self, disk: u8) {
+        self.shown.borrow_mut().push(disk);
     }
 
     /// A rack of its own with what is on the disks now; all of them work.
@@ -74,7 +79,7 @@ impl Rack {
         Self {
             disks: self.disks.fork(),
             state: Rc::new(RefCell::new(vec![<_>::default(); count])),
-            shown: self.shown.clone(),
+            shown: Rc::new(RefCell::new(self.shown.borrow().clone())),
         }
     }
 
@@ -105,7 +110,7 @@ impl Rack {
     }
 
     fn disk(&self, device: DeviceIndex) -> DeviceIndex {
-        DeviceIndex(self.shown[usize::from(device.0)])
+        DeviceIndex(self.shown.borrow()[usize::from(device.0)])
     }
 
     fn mode(&self, device: DeviceIndex) -> Mode {
@@ -119,7 +124,7 @@ impl Rack {
 
 impl Storage for Rack {
     fn device_count(&self) -> usize {
-        self.shown.len()
+        self.shown.borrow().len()
     }
 
     fn size(&self, device: DeviceIndex) -> u64 {

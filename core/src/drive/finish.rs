@@ -8,10 +8,12 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use zerocopy::FromZeros;
+
 use super::change::{Origin, WriteHost};
 use super::commit::Flusher;
 use crate::copies::epoch::may_continue;
-use crate::copies::{CopyGroup, CopySet};
+use crate::copies::{CopyGroup, CopySet, TransitionFault};
 use crate::error::Error;
 use crate::flush::{Bytes, Piece, Roots, Writer};
 use crate::media::copy_group::Cause;
@@ -79,8 +81,22 @@ impl Lineage {
         Ok(())
     }
 
+    /// Changes the record of the group.
+    ///
+    /// # Errors
+    /// What `change` says; nothing has changed then.
+    pub(super) fn change(
+        &mut self,
+        change: impl FnOnce(&mut CopyGroup) -> Result<(), TransitionFault>,
+    ) -> Result<(), TransitionFault> {
+        let mut group = self.group.clone();
+        change(&mut group)?;
+        self.group = group;
+        Ok(())
+    }
+
     /// Begins an epoch, if the copies in sync are others than before.
-    fn begin(&mut self, cause: Cause, origin: Origin, tid: Tid) -> Result<(), Error> {
+    pub(super) fn begin(&mut self, cause: Cause, origin: Origin, tid: Tid) -> Result<(), Error> {
         if !self.group.needs_epoch() {
             return Ok(());
         }
@@ -197,7 +213,9 @@ fn advance(flusher: &mut Flusher, super_root: &RawBlockref, sealed: &[Sealed], t
             continue;
         };
         let own = header.super_root().copied();
-        let root = if in_sync & 1 << *copy != 0 { *super_root } else { own.unwrap_or(*super_root) };
+        // a copy that was added has none yet
+        let own = own.unwrap_or_else(RawBlockref::new_zeroed);
+        let root = if in_sync & 1 << *copy != 0 { *super_root } else { own };
         let (freemap, free_bytes) = (&sealed.freemap, sealed.free_bytes);
         header.next(Roots { super_root: &root, freemap, free_bytes, tid }, &checks);
     }

@@ -16,7 +16,7 @@
 //!    its own (a root of a file system that is not open for writing, a scan, a read ahead)
 //!    leaves no requests: its block may have been gone for long.
 //! 2. What N referred to is given back by commit N + 1 at the earliest, and then waits for
-//!    [`REUSE_DELAY`] headers that do not refer to it; a scan for free space waits for as many
+//!    `REUSE_DELAY` (4) headers that do not refer to it; a scan for free space waits for as many
 //!    between finding and freeing. So the first commit that may use the place again is
 //!    N + 1 + `REUSE_DELAY`.
 //! 3. Who holds the flusher keeps every commit from beginning. At M commits, with M < N +

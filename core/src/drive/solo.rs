@@ -12,6 +12,7 @@ use core::fmt;
 use super::bulkfree::{self, Freed};
 use super::change::{self, Origin, Pressure, WriteHost};
 use super::commit::{self, Flusher};
+use super::copies::{self, MemberError, NewCopy};
 use super::grow::{Grown, grow};
 use super::heal::{HealQueue, HealRequest, Healed, heal};
 use super::open::{load_freemap, open_for_writing, open_tree};
@@ -123,6 +124,39 @@ impl<S: Storage> Solo<S> {
         result
     }
 
+    /// Adds a copy; see [`add`](super::copies::add).
+    ///
+    /// # Errors
+    /// Why it cannot be added; [`Error::Busy`] while a flush is on its way.
+    pub async fn add_copy(&self, new: NewCopy) -> Result<u8, MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = copies::add(self, &mut flusher, new).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Takes a copy away for good; see [`remove`](super::copies::remove).
+    ///
+    /// # Errors
+    /// Why it cannot be taken away; [`Error::Busy`] while a flush is on its way.
+    pub async fn remove_copy(&self, slot: u8) -> Result<(), MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = copies::remove(self, &mut flusher, slot).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Puts a new device in the place of a copy; see [`replace`](super::copies::replace).
+    ///
+    /// # Errors
+    /// Why it cannot be done; [`Error::Busy`] while a flush is on its way.
+    pub async fn replace_copy(&self, slot: u8, new: NewCopy) -> Result<u8, MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = copies::replace(self, &mut flusher, slot, new).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
     /// Chance, clock and host of the epochs of copies that begin from now on; the bytes are changed
     /// a little for each.
     pub fn set_origin(&self, origin: Origin) {
@@ -208,7 +242,7 @@ impl<S: Storage> Solo<S> {
         self.bad.borrow_mut().take()
     }
 
-    /// Writes these blocks again; see [`heal`](super::heal).
+    /// Writes these blocks again; see [`heal`].
     ///
     /// # Errors
     /// As [`Solo::heal`].
@@ -220,7 +254,7 @@ impl<S: Storage> Solo<S> {
     }
 
     /// Reads about `budget` bytes from every copy, and heals what is bad; whether there is more to
-    /// do. See [`scrub`](super::scrub).
+    /// do. See [`scrub`].
     ///
     /// # Errors
     /// The volume failed; [`Error::Busy`] while a flush is on its way.

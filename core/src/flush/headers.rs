@@ -54,6 +54,13 @@ impl HeaderWriter {
         }
     }
 
+    /// Begins anew with `raw`: on a device without any header, in its first slot.
+    #[must_use]
+    pub fn first(raw: Box<RawVolumeHeader>) -> Self {
+        let slot = slot_count(raw.volu_size.get()) - 1;
+        Self { raw, slot, written: BTreeMap::new() }
+    }
+
     /// The transaction of the last commit.
     #[must_use]
     pub fn mirror_tid(&self) -> Tid {
@@ -87,9 +94,10 @@ impl HeaderWriter {
     pub fn next(&mut self, roots: Roots<'_>, checks: &Checks) -> (u64, Vec<u8>) {
         self.slot = self.next_slot();
         let raw = &mut *self.raw;
-        if let Some(slot) =
-            raw.sroot_blockset.iter_mut().find(|slot| slot.kind == 1 && slot.key.get() == 0)
-        {
+        let is_root = |slot: &RawBlockref| slot.kind == 1 && slot.key.get() == 0;
+        // a copy that was added has none until it is in sync
+        let at = raw.sroot_blockset.iter().position(is_root).unwrap_or(0);
+        if let Some(slot) = raw.sroot_blockset.get_mut(at) {
             *slot = *roots.super_root;
         }
         raw.freemap_blockset = *roots.freemap;

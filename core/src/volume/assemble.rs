@@ -221,17 +221,21 @@ impl Volume {
     ) -> Result<(DeviceIndex, u64), Damage> {
         let place = Place { kind: BlockKind::Volume, offset: Some(offset), key: 0 };
         let damage = |kind| Damage::new(place, kind);
-        let device = self.copies().and_then(|live| live.device(copy));
-        let piece = self.pieces.iter().find(|piece| Some(piece.device) == device);
-        let piece = piece.ok_or_else(|| damage(DamageKind::NoCopy))?;
+        let live = self.copies();
+        let device = live.and_then(|live| live.device(copy));
+        let device = device.ok_or_else(|| damage(DamageKind::NoCopy))?;
+        let added = live.and_then(|live| live.added_sizes(copy));
+        let piece = || self.pieces.iter().find(|piece| piece.device == device);
+        let sizes = added.or_else(|| piece().map(|piece| (piece.size, piece.device_size)));
+        let (size, device_size) = sizes.ok_or_else(|| damage(DamageKind::NoCopy))?;
         let end = offset.0.saturating_add(len as u64);
-        if end > piece.size {
+        if end > size {
             return Err(damage(DamageKind::OutsideVolume));
         }
-        if end > piece.device_size {
+        if end > device_size {
             return Err(damage(DamageKind::BehindDevice));
         }
-        Ok((piece.device, offset.0))
+        Ok((device, offset.0))
     }
 
     /// Every header slot that a device has room for.

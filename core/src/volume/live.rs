@@ -4,7 +4,7 @@
 //! the next read and write on, whoever met the fault. What that means for the lineage is decided
 //! by the next commit ([`drive::commit`](crate::drive::commit)), not here.
 
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 
@@ -17,11 +17,16 @@ use crate::units::{DeviceIndex, MediaOffset, Tid};
 
 /// Bytes after which reading goes on with another copy, so that all devices work.
 const TURN_BITS: u32 = 20;
+/// No number of a device.
+const NO_DEVICE: u16 = u16::MAX;
 
 /// The copies of an open volume.
 #[derive(Debug)]
 pub struct LiveCopies {
-    devices: [Option<DeviceIndex>; COPIES_MAX],
+    /// Numbers of devices, or [`NO_DEVICE`].
+    devices: [AtomicU16; COPIES_MAX],
+    /// Sizes of those that came later: of the copy by its header, and of the device.
+    added: [(AtomicU64, AtomicU64); COPIES_MAX],
     /// The copy whose header the volume was opened by.
     master: u8,
     /// Copies that may be read.
@@ -75,8 +80,12 @@ impl LiveCopies {
     /// Copies on these devices, as `set` says, opened by the header of `master`.
     #[must_use]
     pub fn new(devices: [Option<DeviceIndex>; COPIES_MAX], master: u8, set: &CopySet) -> Self {
+        let number = |device: Option<DeviceIndex>| {
+            AtomicU16::new(device.map_or(NO_DEVICE, |device| device.0.into()))
+        };
         let live = Self {
-            devices,
+            devices: devices.map(number),
+            added: Default::default(),
             master,
             readable: AtomicU8::new(0),
             attached: AtomicU8::new(0),
@@ -91,9 +100,9 @@ impl LiveCopies {
     /// From now on they are as `set` says.
     pub fn set(&self, set: &CopySet) {
         let present = (0_u8..)
-            .zip(&self.devices)
-            .filter(|(_, device)| device.is_some())
-            .fold(0, |mask, (copy, _)| mask | 1 << copy);
+            .take(COPIES_MAX)
+            .filter(|copy| self.device(*copy).is_some())
+            .fold(0, |mask, copy| mask | 1 << copy);
         for (copy, (low, high)) in (0_u8..).zip(&self.distrust) {
             let intervals = set.distrust(copy).intervals();
             let from = intervals.first().map_or(0, |first| first.low.0);
@@ -114,19 +123,49 @@ impl LiveCopies {
     /// The device of a copy, if it is there.
     #[must_use]
     pub fn device(&self, copy: u8) -> Option<DeviceIndex> {
-        self.devices.get(usize::from(copy)).copied().flatten()
+        let number = self.devices.get(usize::from(copy))?.load(Ordering::Acquire);
+        u8::try_from(number).ok().map(DeviceIndex)
+    }
+
+    /// From now on `copy` is on another device, which has so many bytes, of which the copy uses so
+    /// many. It is read and written from the next [`set`](Self::set) on that says so.
+    pub fn place(&self, copy: u8, device: DeviceIndex, size: u64, device_size: u64) {
+        let at = usize::from(copy);
+        if let (Some(number), Some(added)) = (self.devices.get(at), self.added.get(at)) {
+            added.0.store(size, Ordering::Relaxed);
+            added.1.store(device_size, Ordering::Relaxed);
+            number.store(device.0.into(), Ordering::Release);
+        }
+    }
+
+    /// Sizes of a copy and of its device, if it came while the volume was open.
+    #[must_use]
+    pub fn added_sizes(&self, copy: u8) -> Option<(u64, u64)> {
+        let (size, device_size) = self.added.get(usize::from(copy))?;
+        let size = Some(size.load(Ordering::Relaxed)).filter(|size| *size > 0)?;
+        Some((size, device_size.load(Ordering::Relaxed)))
     }
 
     /// The copy on a device.
     #[must_use]
     pub fn copy_on(&self, device: DeviceIndex) -> Option<u8> {
-        (0..).zip(&self.devices).find(|(_, one)| **one == Some(device)).map(|(copy, _)| copy)
+        (0..).take(COPIES_MAX).find(|copy| self.device(*copy) == Some(device))
     }
 
     /// Copies that are written to.
     #[must_use]
     pub fn written(&self) -> u8 {
         self.attached.load(Ordering::Acquire) & !self.lost.load(Ordering::Acquire)
+    }
+
+    /// Whether `copy` is written to, until the next [`set`](Self::set): for one that is about to be
+    /// added.
+    pub fn set_written(&self, copy: u8, is_written: bool) {
+        if is_written {
+            self.attached.fetch_or(1 << copy, Ordering::AcqRel);
+        } else {
+            self.attached.fetch_and(!(1 << copy), Ordering::AcqRel);
+        }
     }
 
     /// Copies that did not take a write. They are written to no more.
