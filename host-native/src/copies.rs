@@ -15,5 +15,5 @@ mod status;
 
 pub(crate) use explain::{may_write, notes, refused, with_paths};
 pub(crate) use origin::origin;
-pub use status::{CopyStatus, EpochStatus, State, Status, look};
+pub use status::{CopyStatus, EpochStatus, Event, State, Status, look};
 pub(crate) use status::{Seen, of_open};

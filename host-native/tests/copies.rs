@@ -133,6 +133,8 @@ fn a_copy_that_was_away_catches_up_and_each_holds_the_same() {
     assert!(code == 0 && text.starts_with("state:  healthy [2/2] [II]\n"), "{text}");
     let quiet = run(&["copies".as_ref(), "status".as_ref(), "-x".as_ref(), mount.path.as_os_str()]);
     assert_eq!(quiet, (String::new(), String::new(), 0));
+    let (text, code) = status(&[a, b]);
+    assert!(code == 1 && text.contains("name the directory"), "{text}");
     mount.unmount();
 
     // alone, nobody knows whether the other one has gone on
@@ -211,6 +213,7 @@ fn a_device_that_is_pulled_is_left_behind_while_git_works() {
     assert!(said.contains("os error") && said.contains("unmount and mount with all"), "{said}");
     let (text, code) = status(&[&mount.path]);
     assert!(code == 2 && text.starts_with("state:  degraded [2/1] [I_]"), "{text}");
+    assert!(text.contains("(copy 1): failed ("), "{text}");
     shell(&mount.path.join("tree"), "git fsck --full");
     end(mount);
 

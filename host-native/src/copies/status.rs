@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{refused, with_paths};
 use crate::device::Devices;
-use crate::image::OpenError;
 
 /// What the whole comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -76,6 +75,17 @@ pub struct Status {
     pub master: Option<u8>,
     /// Every slot that has a copy.
     pub copies: Vec<CopyStatus>,
+    /// What happened to copies since it was mounted, oldest first; the last ones, if it was much.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened to a copy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// When, in microseconds since 1970.
+    pub time_us: u64,
+    /// What, where, and what to do.
+    pub text: String,
 }
 
 /// The current epoch.
@@ -125,8 +135,10 @@ pub(crate) struct Seen {
     pub(crate) stalled: Option<String>,
     /// Blocks of it that nobody has.
     pub(crate) unreadable: u64,
-    /// Bytes filled in so far.
+    /// Bytes filled in so far, while that goes on.
     pub(crate) bytes: Option<u64>,
+    /// What happened.
+    pub(crate) events: Vec<Event>,
 }
 
 /// The outcome: state, exit code, number, what is the matter, what to do.
@@ -151,22 +163,30 @@ impl Verdict {
 /// What a mount would find on `devices`.
 ///
 /// # Errors
-/// They cannot be opened, or hold no copies.
-pub fn look(devices: &[PathBuf], copies: lineage::Options) -> Result<Status, OpenError> {
-    let opened = Devices::open(devices).map_err(OpenError::Device)?;
+/// A sentence: they cannot be opened, somebody writes to them, or they hold no copies.
+pub fn look(devices: &[PathBuf], copies: lineage::Options) -> Result<Status, String> {
+    let open = || Devices::open(devices).map_err(|fault| fault.to_string());
+    // the lock goes at once: nobody who is about to mount shall be kept out
+    open()?.lock_shared().map_err(|path| {
+        format!(
+            "{}: somebody writes to it, and knows more; name the directory that it is mounted at",
+            path.display()
+        )
+    })?;
+    let opened = open()?;
     let checks = Checks::with_crc32c(crc32c::crc32c);
     let options = OpenOptions { checks, copies, ..OpenOptions::default() };
-    let first = devices.first().cloned().unwrap_or_default();
+    let first = devices.first().map(|path| path.display().to_string()).unwrap_or_default();
     match ready(drive::open(&opened, options)) {
         Ok(volume) => of_open(&volume, &opened, None).ok_or_else(|| {
-            OpenError::Broken(first, "is no volume of copies, and has no state of them".to_owned())
+            format!("{first}: is no volume of copies; `farrier format --copy A --copy B` makes one")
         }),
         Err(Error::Refused(Refusal::Copies { code })) => {
             let text = refused(&opened, &options).map(|refused| refused.to_string());
             let text = with_paths(&text.unwrap_or_default(), |index| opened.path(index));
             Ok(not_opened(code, &text))
         }
-        Err(error) => Err(OpenError::Refused(first, error)),
+        Err(error) => Err(format!("{first}: {error}")),
     }
 }
 
@@ -180,15 +200,7 @@ fn not_opened(code: &str, text: &str) -> Status {
     };
     let (status, action) = parted(text);
     let verdict = Verdict { state, exit_code, code: Some(code.to_owned()), status, action };
-    Status {
-        group: None,
-        epoch: None,
-        master: None,
-        copies: Vec::new(),
-        is_mounted: false,
-        is_writable: false,
-        ..from(verdict)
-    }
+    from(verdict)
 }
 
 fn from(verdict: Verdict) -> Status {
@@ -206,6 +218,7 @@ fn from(verdict: Verdict) -> Status {
         epoch: None,
         master: None,
         copies: Vec::new(),
+        events: Vec::new(),
     }
 }
 
@@ -253,6 +266,7 @@ pub(crate) fn of_open(volume: &Volume, devices: &Devices, seen: Option<Seen>) ->
         }),
         master: Some(decision.master),
         copies,
+        events: seen.events,
         ..from(verdict)
     })
 }

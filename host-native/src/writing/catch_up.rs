@@ -4,6 +4,7 @@
 //! A batch holds the flusher, so that commits wait for one batch at most; then they get their turn.
 //! What was filled in is found by the next walk itself: an end at any moment loses nothing.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,10 +17,13 @@ use farrier_core::error::Error;
 
 use super::Writing;
 use crate::blocks::lock;
-use crate::copies::Seen;
+use crate::control::now;
+use crate::copies::{Event, Seen};
 
 /// Bytes that are filled in before others get the flusher.
 const BATCH: u64 = 32 << 20;
+/// Events that are kept.
+const EVENTS_MAX: usize = 64;
 /// How long the others have to get it.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -38,6 +42,8 @@ struct WatchState {
     run: Option<Run>,
     /// Why it does not go on.
     stalled: Option<String>,
+    /// What happened, oldest first.
+    events: VecDeque<Event>,
     is_closing: bool,
 }
 
@@ -52,7 +58,13 @@ struct Run {
 impl Watch {
     pub(super) fn of(flusher: &Flusher) -> Option<Self> {
         let group = flusher.lineage()?.group().clone();
-        let state = WatchState { group, run: None, stalled: None, is_closing: false };
+        let state = WatchState {
+            group,
+            run: None,
+            stalled: None,
+            events: VecDeque::new(),
+            is_closing: false,
+        };
         Some(Self { state: Mutex::new(state), wake: Condvar::new() })
     }
 
@@ -97,7 +109,8 @@ impl Writing {
             failed,
             stalled: state.stalled.clone(),
             unreadable: run.map_or(0, |run| run.unreadable),
-            bytes: run.map(|run| run.bytes),
+            bytes: run.filter(|_| state.stalled.is_none()).map(|run| run.bytes),
+            events: state.events.iter().cloned().collect(),
         })
     }
 
@@ -116,7 +129,10 @@ impl Writing {
                     state.run = Some(Run { began: Instant::now(), bytes: 0, unreadable: 0 });
                     let copies = self.names(behind(&state.group));
                     drop(state);
-                    self.store.tell(&format!("{copies}: behind; now being brought up to date"));
+                    self.tell_event(
+                        watch,
+                        format!("{copies}: behind; now being brought up to date"),
+                    );
                 }
             }
             self.catch_up_a_batch(watch);
@@ -159,9 +175,8 @@ impl Writing {
                  what `farrier check` names, then use `farrier copies resync DIR`"
             ),
         };
-        self.store.tell(&text);
-        let mut state = lock(&watch.state);
-        state.stalled = Some(text);
+        self.tell_event(watch, text.clone());
+        lock(&watch.state).stalled = Some(text);
     }
 
     fn stall_for(&self, watch: &Watch, error: &Error, had_failed: bool) {
@@ -191,9 +206,19 @@ impl Writing {
             if old.state != new.state
                 && let Some(text) = self.event(slot, new.state, run)
             {
-                self.store.tell(&text);
+                self.tell_event(watch, text);
             }
         }
+    }
+
+    /// Tells whoever mounted, and keeps it for those who ask later.
+    fn tell_event(&self, watch: &Watch, text: String) {
+        self.store.tell(&text);
+        let mut state = lock(&watch.state);
+        if state.events.len() >= EVENTS_MAX {
+            state.events.pop_front();
+        }
+        state.events.push_back(Event { time_us: now().0, text });
     }
 
     fn event(&self, slot: u8, state: CopyState, run: Option<Run>) -> Option<String> {

@@ -51,7 +51,8 @@ impl ResyncCommand {
         let shows = std::io::stderr().is_terminal();
         loop {
             let status = of_mount(&self.directory)?;
-            if status.state != State::Resync {
+            let goes_on = status.copies.iter().any(|copy| copy.resynced_bytes.is_some());
+            if status.state != State::Resync && !goes_on {
                 println!("{}: {}", status.state.name(), status.status);
                 return match status.exit_code {
                     0 => Ok(()),

@@ -15,6 +15,9 @@ use farrier_core::units::WallTime;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::info::bytes;
 
+/// Events that are told; --json has more.
+const EVENTS_MAX: usize = 5;
+
 /// Tell how the copies of a volume are: whether they are safe, and what to do.
 ///
 /// Of a mounted volume by its directory, of any other by its devices; then it tells what a mount
@@ -66,7 +69,7 @@ pub(super) fn status(targets: &[OsString]) -> Result<Status, Failure> {
         [directory] if directory.is_dir() => of_mount(directory),
         _ => {
             let source = Source::parse(targets).map_err(Failure::new)?;
-            Ok(look(&source.devices, lineage::Options::default())?)
+            look(&source.devices, lineage::Options::default()).map_err(Failure::new)
         }
     }
 }
@@ -121,6 +124,9 @@ fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
             write!(out, ": {} filled in", bytes(filled))?;
         }
         writeln!(out)?;
+    }
+    for event in status.events.iter().rev().take(EVENTS_MAX).rev() {
+        writeln!(out, "{}  {}", text::time(WallTime(event.time_us)), event.text)?;
     }
     Ok(())
 }
