@@ -14,6 +14,7 @@ pub mod grow;
 pub mod heal;
 pub mod open;
 pub mod pfs;
+pub mod promote;
 pub mod repair;
 pub mod resync;
 pub mod scrub;

@@ -1,9 +1,13 @@
 //! Copies are added to a volume in use, and taken away from it.
 
-use farrier_core::copies::{CopyState, TransitionFault};
+use farrier_core::copies::lineage::Options;
+use farrier_core::copies::{CopyState, EpochId, TransitionFault};
+use farrier_core::drive::change::Origin;
 use farrier_core::drive::copies::{MemberError, NewCopy};
+use farrier_core::drive::promote::{plan, promote};
 use farrier_core::drive::ready;
-use farrier_core::units::{DeviceIndex, Uuid};
+use farrier_core::units::{DeviceIndex, Uuid, WallTime};
+use farrier_core::volume::OpenOptions;
 use farrier_tests::mounted::{Mounted, each_holds, format_copies};
 use farrier_tests::ops::Random;
 use farrier_tests::rack::{Mode, Rack};
@@ -94,7 +98,7 @@ fn never_again(rack: &Rack, mounted: Mounted, old: &farrier_tests::model::Model)
 
 #[test]
 fn the_slot_of_a_former_copy_is_used_again() {
-    let sizes = [64 << 20, 64 << 20, 64 << 20];
+    let sizes = [64 << 20; 5];
     for seed in 1..6 {
         let (rack, mut mounted, mut random) = used(&sizes, 2, seed);
         assert_eq!(ready(mounted.host.add_copy(new(2, sizes[2], 99))), Ok(2));
@@ -102,10 +106,9 @@ fn the_slot_of_a_former_copy_is_used_again() {
         assert_eq!(ready(mounted.host.remove_copy(1)), Ok(()));
         mounted.work(&mut random, 30).unwrap();
         // the slot that never had a copy comes first, then the one that is free again
-        let again = [new(1, sizes[1], 100), new(3, sizes[1], 101)];
-        assert_eq!(ready(mounted.host.add_copy(again[0])), Ok(3));
+        assert_eq!(ready(mounted.host.add_copy(new(3, sizes[3], 100))), Ok(3));
         resync(&mut mounted, &mut random);
-        assert_eq!(ready(mounted.host.replace_copy(3, new(1, sizes[1], 102))), Ok(1));
+        assert_eq!(ready(mounted.host.replace_copy(3, new(4, sizes[4], 101))), Ok(1));
         assert_eq!(state(&mounted, 3), CopyState::Retired);
         // addresses of the former copy 1 are in all old tables
         mounted.check().unwrap();
@@ -113,7 +116,7 @@ fn the_slot_of_a_former_copy_is_used_again() {
         mounted.check().unwrap();
         resync(&mut mounted, &mut random);
         mounted.work(&mut random, 30).unwrap();
-        each_holds(&rack, &[0, 1, 2], &mounted.committed).unwrap();
+        each_holds(&rack, &[0, 2, 4], &mounted.committed).unwrap();
     }
 }
 
@@ -154,4 +157,61 @@ fn a_copy_that_is_gone_is_taken_away_too() {
     mounted.work(&mut random, 20).unwrap();
     mounted.check().unwrap();
     each_holds(&rack, &[1, 2], &mounted.committed).unwrap();
+}
+
+fn epoch_on(rack: &Rack, disk: u8) -> EpochId {
+    let alone = rack.show(&[disk]);
+    let volume = ready(farrier_core::drive::open(&alone, only(disk))).unwrap();
+    volume.header().copy_group().unwrap().epoch.id
+}
+
+fn only(copy: u8) -> OpenOptions {
+    let copies = Options { only_copy: Some(copy), ..Options::default() };
+    OpenOptions { copies, ..OpenOptions::default() }
+}
+
+#[test]
+fn an_old_copy_is_promoted_and_the_master_gives_up() {
+    for seed in 1..7 {
+        let sizes = [64 << 20, 64 << 20];
+        let (rack, mut mounted, mut random) = used(&sizes, 2, seed);
+        let then = mounted.committed.settled();
+        rack.set(1, Mode::Gone);
+        mounted.work(&mut random, 30).unwrap();
+        mounted.work(&mut random, 30).unwrap();
+        rack.set(1, Mode::Fine);
+        // it is back and gets some of it, and then the other one is gone
+        let mut mounted = mounted.again(&rack);
+        mounted.work(&mut random, 5).unwrap();
+        ready(mounted.host.resync(0)).unwrap();
+        let time = mounted.time;
+        drop(mounted);
+        let alone = rack.show(&[1]);
+        assert!(WritingHost::open(alone.clone(), 1 << 20).is_err(), "not without being told");
+        let volume = ready(farrier_core::drive::open(&alone, only(1))).unwrap();
+        let origin =
+            Origin { id: [77; 16], host: Uuid([7; 16]), time: WallTime(1_700_000_000_000_000) };
+        let promotion = plan(&volume, origin).unwrap();
+        assert_eq!(promotion.copy, 1);
+        assert!(promotion.known_tid > promotion.root_tid, "the loss is told: {promotion:?}");
+        assert_eq!(promotion.diverged, 0b01);
+        ready(promote(&alone, &volume, &promotion)).unwrap();
+
+        let mut mounted = Mounted::open(&alone, Some(then), time + 1000);
+        mounted.check().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        mounted.work(&mut random, 30).unwrap();
+        // the old master is not believed, and not written, until it gives up what it has
+        let before = epoch_on(&rack, 0);
+        let mut mounted = mounted.again(&rack);
+        assert_eq!(state(&mounted, 0), CopyState::Diverged);
+        mounted.check().unwrap();
+        mounted.work(&mut random, 10).unwrap();
+        assert_eq!(epoch_on(&rack, 0), before);
+        each_holds(&rack, &[1], &mounted.committed).unwrap();
+        assert_eq!(ready(mounted.host.discard_copy(0, before)), Ok(()));
+        let mut mounted = mounted.again(&rack);
+        resync(&mut mounted, &mut random);
+        mounted.work(&mut random, 10).unwrap();
+        each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+    }
 }

@@ -20,6 +20,7 @@ use super::pfs::PfsChange;
 use super::resync::{Filled, resync};
 use super::scrub::{self, Scrub};
 use super::{Host, read_any, read_stored, repair, rewrite_piece, run, write_header, write_piece};
+use crate::copies::EpochId;
 use crate::dirty::{Budget, Memory};
 use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use crate::error::Error;
@@ -153,6 +154,17 @@ impl<S: Storage> Solo<S> {
     pub async fn replace_copy(&self, slot: u8, new: NewCopy) -> Result<u8, MemberError> {
         let mut flusher = self.take_flusher()?;
         let result = copies::replace(self, &mut flusher, slot, new).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Gives up what a copy holds; see [`discard`](super::promote::discard).
+    ///
+    /// # Errors
+    /// Why it cannot be; [`Error::Busy`] while a flush is on its way.
+    pub async fn discard_copy(&self, copy: u8, epoch: EpochId) -> Result<(), MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = super::promote::discard(self, &mut flusher, copy, epoch).await;
         self.flusher.replace(Some(flusher));
         result
     }
