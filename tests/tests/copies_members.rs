@@ -6,6 +6,7 @@ use farrier_core::drive::change::Origin;
 use farrier_core::drive::copies::{MemberError, NewCopy};
 use farrier_core::drive::promote::{plan, promote};
 use farrier_core::drive::ready;
+use farrier_core::drive::scrub::Scrub;
 use farrier_core::units::{DeviceIndex, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 use farrier_tests::mounted::{Mounted, each_holds, format_copies};
@@ -213,5 +214,67 @@ fn an_old_copy_is_promoted_and_the_master_gives_up() {
         resync(&mut mounted, &mut random);
         mounted.work(&mut random, 10).unwrap();
         each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+    }
+}
+
+#[test]
+fn a_new_copy_that_fails_holds_nobody_up() {
+    for seed in 1..7 {
+        let sizes = [64 << 20, 64 << 20, 80 << 20];
+        let (rack, mut mounted, mut random) = used(&sizes, 2, seed);
+        assert_eq!(ready(mounted.host.add_copy(new(2, sizes[2], 99))), Ok(2));
+        let mode = *random.pick(&[Mode::Gone, Mode::Late, Mode::NoWrites]);
+        rack.set(2, mode);
+        mounted.work(&mut random, 20).unwrap();
+        mounted.flush().unwrap();
+        assert_eq!(state(&mounted, 2), CopyState::Out, "seed {seed}");
+        mounted.check().unwrap();
+        each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+        // without it everybody is there
+        let mut mounted = mounted.again(&rack.show(&[0, 1]));
+        mounted.work(&mut random, 20).unwrap();
+        each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+        rack.set(2, Mode::Fine);
+        let mut mounted = mounted.again(&rack);
+        resync(&mut mounted, &mut random);
+        mounted.work(&mut random, 10).unwrap();
+        assert_eq!(state(&mounted, 2), CopyState::InSync);
+        each_holds(&rack, &[0, 1, 2], &mounted.committed).unwrap();
+    }
+}
+
+#[test]
+fn what_was_added_and_is_bad_is_healed() {
+    let sizes = [64 << 20, 64 << 20, 80 << 20];
+    let (rack, mut mounted, mut random) = used(&sizes, 2, 5);
+    assert_eq!(ready(mounted.host.add_copy(new(2, sizes[2], 99))), Ok(2));
+    resync(&mut mounted, &mut random);
+    mounted.flush().unwrap();
+    let blocks = mounted.blocks();
+    for block in &blocks {
+        let offset = block.addresses.get(2).expect("it is in sync").0;
+        rack.patch(2, offset, &[rack.bytes(2, offset, 1)[0] ^ 1]);
+    }
+    let mut scrub = Scrub::new();
+    while ready(mounted.host.scrub(&mut scrub, 1 << 16)).unwrap() {}
+    let found = scrub.found();
+    assert_eq!(found.healed.healed, blocks.len() as u64);
+    assert_eq!(found.bad, found.healed.healed);
+    each_holds(&rack, &[0, 1, 2], &mounted.committed).unwrap();
+}
+
+#[test]
+fn addresses_of_a_former_copy_mean_nothing_for_the_new_one() {
+    for seed in 1..5 {
+        let sizes = [64 << 20; 5];
+        let (rack, mut mounted, mut random) = used(&sizes, 4, seed);
+        // every old table names addresses in slot 1, and nothing was filled in since
+        assert_eq!(ready(mounted.host.replace_copy(1, new(4, sizes[4], 99))), Ok(1));
+        mounted.work(&mut random, 10).unwrap();
+        mounted.check().unwrap();
+        let live = mounted.host.volume().copies().unwrap().counts(1);
+        assert_eq!((live.read_errors, live.check_errors), (0, 0), "nobody asks it for them");
+        resync(&mut mounted, &mut random);
+        each_holds(&rack, &[0, 2, 3, 4], &mounted.committed).unwrap();
     }
 }
