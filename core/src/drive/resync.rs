@@ -68,18 +68,20 @@ pub async fn resync<H: WriteHost>(
         return Ok(Filled::default());
     }
     let behind = |joined| Filled { joined, behind: targets & !joined, ..Filled::default() };
-    let (root, has_room) = host
+    let (root, room) = host
         .look(|memory| {
             let memory = memory?;
-            Some((*memory.super_root(), memory.free_bytes() >= ROOM_MIN))
+            Some((*memory.super_root(), memory.free_bytes()))
         })
         .ok_or(Error::ReadOnly)?;
-    if !has_room {
+    if room < ROOM_MIN {
         return Ok(behind(0));
     }
     let before = flusher.header().mirror_tid().0;
     let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
+    let free_bytes = flusher.writer.budget().free_bytes();
     let mut fill = Fill {
+        least_free: free_bytes.saturating_sub(room - ROOM_MIN / 2),
         writer: &mut flusher.writer,
         targets,
         stamp: Stamp { mirror: tid, modify: Tid(0) },
@@ -164,10 +166,13 @@ struct Fill<'w> {
     stamp: Stamp,
     /// Bytes that may still be copied.
     left: u64,
+    /// Free space of the copies in sync below which no more tables are begun: those that are written
+    /// anew take of it, and what changes have reserved is not to be touched.
+    least_free: u64,
     /// The tables from the root to where the walk is.
     stack: Vec<Frame>,
     /// What shared blocks became, by their address and transaction.
-    memo: BTreeMap<(u64, u64), RawBlockref>,
+    memo: BTreeMap<Identity, RawBlockref>,
     /// New roots of PFSs.
     roots: Vec<RawBlockref>,
     done: Filled,
@@ -201,7 +206,8 @@ impl Fill<'_> {
                 frame.at += 1;
                 continue;
             }
-            let next = frame.slots.get(frame.at).copied().filter(|_| self.left > 0);
+            let next = frame.slots.get(frame.at).copied();
+            let next = next.filter(|_| self.left > 0 && !self.is_tight());
             match next {
                 Some(raw) => {
                     let depth = self.stack.len();
@@ -322,6 +328,10 @@ impl Fill<'_> {
         Ok(Some(new))
     }
 
+    fn is_tight(&self) -> bool {
+        self.writer.budget().free_bytes() < self.least_free
+    }
+
     fn valid(&self, raw: &RawBlockref) -> u8 {
         self.writer.copies().map_or(u8::MAX, |set| valid(set, raw))
     }
@@ -333,11 +343,8 @@ impl Fill<'_> {
         if new.kind == KIND_INODE && in_super_root {
             self.roots.push(*new);
         }
-        let is_whole = self.targets & !self.valid(new) == 0;
-        if is_whole
-            && Tid(old.mirror_tid.get()) <= self.writer.shared_tid()
-            && self.memo.len() < MEMO_MAX
-        {
+        // also what a copy had no room for: else each of its trees would get a block of its own
+        if Tid(old.mirror_tid.get()) <= self.writer.shared_tid() && self.memo.len() < MEMO_MAX {
             self.memo.insert(identity(old), *new);
         }
     }
@@ -372,8 +379,12 @@ impl Frame {
     }
 }
 
-fn identity(raw: &RawBlockref) -> (u64, u64) {
-    (raw.data_off.get(), raw.mirror_tid.get())
+/// What tells a block from all others: the lowest of its copies, its address there, and its
+/// transaction.
+type Identity = (u32, u64, u64);
+
+fn identity(raw: &RawBlockref) -> Identity {
+    (raw.copy_id.trailing_zeros(), raw.data_off.get(), raw.mirror_tid.get())
 }
 
 const KIND_INODE: u8 = 1;
