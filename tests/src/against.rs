@@ -71,17 +71,29 @@ pub fn compare_trees<S: Storage + Clone>(
 ) -> Result<(), String> {
     let host =
         TestHost::over(storage.clone(), false, 8 << 20).map_err(|error| error.to_string())?;
-    let list = run(&host, &ListPfs { super_root: host.volume().super_root() })?;
+    compare_all(&host, trees)?;
+    let findings = dirt(&host, allowed);
+    if findings.is_empty() { Ok(()) } else { Err(format!("a check finds {findings:#?}")) }
+}
+
+/// The PFSs of `host` are those of `trees`, and as they say; LOCAL may be there beside them.
+///
+/// # Errors
+/// The first difference.
+pub fn compare_all<S: Storage>(
+    host: &TestHost<S>,
+    trees: &BTreeMap<Vec<u8>, Model>,
+) -> Result<(), String> {
+    let list = run(host, &ListPfs { super_root: host.volume().super_root() })?;
     let extra = |label: &&Vec<u8>| !trees.contains_key(*label) && label[..] != b"LOCAL"[..];
     if let Some(label) = list.entries.iter().map(|info| &info.label).find(extra) {
         return Err(format!("PFS {} should not be there", label.escape_ascii()));
     }
     for (label, model) in trees {
-        compare_pfs(&host, label, model)
+        compare_pfs(host, label, model)
             .map_err(|what| format!("{}: {what}", label.escape_ascii()))?;
     }
-    let findings = dirt(&host, allowed);
-    if findings.is_empty() { Ok(()) } else { Err(format!("a check finds {findings:#?}")) }
+    Ok(())
 }
 
 /// PFS `label` of `host` is as `model` says, but for what has no name.

@@ -138,8 +138,15 @@ impl<S: Storage> TestHost<S> {
     /// # Errors
     /// Why it cannot be opened.
     pub fn over(storage: S, allow_truncated: bool, cache_bytes: usize) -> Result<Self, Error> {
-        let checks = Checks::with_crc32c(crc32c::crc32c);
-        let options = OpenOptions { checks, allow_truncated, ..OpenOptions::default() };
+        Self::with(storage, OpenOptions { allow_truncated, ..OpenOptions::default() }, cache_bytes)
+    }
+
+    /// As [`TestHost::over`], opened as `options` say.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn with(storage: S, options: OpenOptions, cache_bytes: usize) -> Result<Self, Error> {
+        let options = OpenOptions { checks: Checks::with_crc32c(crc32c::crc32c), ..options };
         let volume = drive::ready(drive::open(&storage, options))?;
         let cache = RefCell::new(BlockCache::new(cache_bytes));
         Ok(Self { storage, volume, cache, seed: RefCell::new(1) })

@@ -18,6 +18,7 @@ pub mod ram;
 pub mod repairing;
 pub mod script;
 pub mod session;
+pub mod sim;
 pub mod surgeon;
 pub mod walk;
 pub mod world;

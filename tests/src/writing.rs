@@ -52,8 +52,15 @@ impl<S: Storage> WritingHost<S> {
     /// # Errors
     /// Why it cannot be opened.
     pub fn open(storage: S, cache_bytes: usize) -> Result<Self, Error> {
-        let checks = Checks::with_crc32c(crc32c::crc32c);
-        let options = OpenOptions { checks, ..OpenOptions::default() };
+        Self::with(storage, OpenOptions::default(), cache_bytes)
+    }
+
+    /// As [`WritingHost::open`], opened as `options` say.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn with(storage: S, options: OpenOptions, cache_bytes: usize) -> Result<Self, Error> {
+        let options = OpenOptions { checks: Checks::with_crc32c(crc32c::crc32c), ..options };
         let solo = ready(Solo::open_for_writing(storage, options, cache_bytes))?;
         solo.set_dirty_max(u64::MAX);
         Ok(Self { solo })

@@ -8,6 +8,7 @@
 
 pub mod epoch;
 pub mod lineage;
+pub mod mutations;
 mod set;
 pub mod transitions;
 

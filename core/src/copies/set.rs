@@ -1,5 +1,6 @@
 //! Which copies are there, and what each of them is believed.
 
+use super::mutations::Rule;
 use crate::media::copy_group::{COPIES_MAX, CopyGroup, CopyState};
 use crate::media::distrust::Distrust;
 use crate::units::Tid;
@@ -49,6 +50,9 @@ impl CopySet {
     pub fn valid_mask(&self, mask: u8, tid: Tid) -> u8 {
         use CopyState as S;
         let copies = self.mask(|state| !matches!(state, S::Empty | S::Retired | S::Diverged));
+        if Rule::Distrust.is_off() {
+            return mask & copies;
+        }
         let distrust = (0_u8..).zip(&self.distrust);
         let doubted = distrust.filter(|(_, distrust)| distrust.contains(tid));
         doubted.fold(mask & copies, |valid, (at, _)| valid & !(1 << at))

@@ -13,6 +13,7 @@ use zerocopy::FromZeros;
 use super::change::{Origin, WriteHost};
 use super::commit::Flusher;
 use crate::copies::epoch::may_continue;
+use crate::copies::mutations::Rule;
 use crate::copies::{CopyGroup, CopySet, TransitionFault};
 use crate::error::Error;
 use crate::flush::{Bytes, Piece, Roots, Writer};
@@ -153,7 +154,7 @@ pub(super) async fn finish<H: WriteHost>(
         }
         write_headers(host, flusher).await?;
         host.barrier().await?;
-        if !eject_lost(host, flusher, tid)? {
+        if !eject_lost(host, flusher, tid)? || Rule::EpochFirst.is_off() {
             break;
         }
     }
@@ -215,7 +216,8 @@ fn advance(flusher: &mut Flusher, super_root: &RawBlockref, sealed: &[Sealed], t
         let own = header.super_root().copied();
         // a copy that was added has none yet
         let own = own.unwrap_or_else(RawBlockref::new_zeroed);
-        let root = if in_sync & 1 << *copy != 0 { *super_root } else { own };
+        let is_advanced = in_sync & 1 << *copy != 0 || Rule::FallbackRoot.is_off();
+        let root = if is_advanced { *super_root } else { own };
         let (freemap, free_bytes) = (&sealed.freemap, sealed.free_bytes);
         header.next(Roots { super_root: &root, freemap, free_bytes, tid }, &checks);
     }

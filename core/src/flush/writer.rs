@@ -6,6 +6,7 @@ use zerocopy::FromZeros;
 
 use super::prepare::{Prepared, Stored};
 use crate::copies::CopySet;
+use crate::copies::mutations::Rule;
 use crate::dirty::Budget;
 use crate::engine::{Block, Want};
 use crate::error::Error;
@@ -454,7 +455,8 @@ impl Writer {
             return Ok(None);
         };
         let valid = valid(set, raw);
-        let Some(mut addresses) = addresses.without(!valid) else {
+        let doubted = if Rule::Zeroing.is_off() { 0 } else { !valid };
+        let Some(mut addresses) = addresses.without(doubted) else {
             return Ok(None);
         };
         let bytes = Bytes::Owned(stored.to_vec()).shared();
@@ -475,7 +477,9 @@ impl Writer {
             return Ok(None);
         }
         let mut raw = *raw;
-        raw.mirror_tid.set(stamp.mirror.0);
+        if !Rule::Restamp.is_off() {
+            raw.mirror_tid.set(stamp.mirror.0);
+        }
         addresses.put(&mut raw);
         Ok(Some(raw))
     }
@@ -512,6 +516,7 @@ impl Writer {
         let all = self.leaf_copies();
         match &self.set {
             None => all,
+            Some(_) if Rule::FullTables.is_off() => all,
             Some(set) => slots.iter().fold(all, |copies, raw| copies & valid(set, raw)),
         }
     }

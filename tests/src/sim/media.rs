@@ -1,0 +1,237 @@
+//! What lies on the disks of a group of copies, looked at block by block: the invariants that speak
+//! of media. Nothing here asks the engine what it believes; it only uses the core's parsers.
+
+use std::collections::BTreeMap;
+
+use farrier_core::copies::lineage;
+use farrier_core::copies::{CopySet, CopyState};
+use farrier_core::drive::{Host as _, load_freemap, ready};
+use farrier_core::engine::Want;
+use farrier_core::error::BlockKind;
+use farrier_core::flush::valid;
+use farrier_core::freemap::Freemap;
+use farrier_core::media::addresses::Addresses;
+use farrier_core::media::blockref::{Blockref, slots};
+use farrier_core::media::check::Checks;
+use farrier_core::media::freemap::ChunkState;
+use farrier_core::media::inode::{CONTENT_START, Inode};
+use farrier_core::media::raw::RawBlockref;
+use farrier_core::units::MediaOffset;
+use farrier_core::volume::{CopyHeader, OpenOptions};
+
+use super::bay::Bay;
+use crate::against::dirt;
+use crate::host::TestHost;
+use crate::session::a_header;
+
+const CACHE: usize = 4 << 20;
+const CHUNK: u64 = 16 << 10;
+
+/// What a look at all blocks came to.
+#[derive(Clone, Debug, Default)]
+pub struct Walked {
+    /// Leaves that do not count on a copy, by copy.
+    pub lacking: [u64; 4],
+    /// Blocks.
+    pub blocks: u64,
+    /// Copies that are attached and not in sync.
+    pub behind: u8,
+    owners: BTreeMap<(u8, u64), (u64, [u8; 40])>,
+}
+
+struct Walk<'a> {
+    bay: &'a Bay,
+    host: &'a TestHost<Bay>,
+    set: CopySet,
+    here: u8,
+    /// Copies whose blocks may be anything.
+    doubtful: u8,
+    walked: Walked,
+}
+
+/// Opens what `bay` shows, as a copy of it that does not fail.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open(bay: &Bay, copies: lineage::Options) -> Result<TestHost<Bay>, String> {
+    let options = OpenOptions { copies, ..OpenOptions::default() };
+    TestHost::with(bay.clone(), options, CACHE).map_err(|error| format!("{error:?}"))
+}
+
+/// I3, I4 and the first half of I9: every block that counts on a copy is there, whole, with all that
+/// hangs below it, and nothing else lies in the same place.
+///
+/// # Errors
+/// The first block for which that does not hold.
+pub fn merkle_and_identity(bay: &Bay, doubtful: u8) -> Result<Walked, String> {
+    let bay = bay.fork();
+    let host = open(&bay, lineage::Options::default())?;
+    let group = host.volume().group().ok_or("no copies")?;
+    let set = CopySet::of(group.group());
+    let here = group.headers().iter().fold(0, |mask, one| mask | 1 << one.copy);
+    let behind = here & set.attached() & !set.in_sync();
+    let walked = Walked { behind, ..Walked::default() };
+    let mut walk = Walk { bay: &bay, host: &host, set, here, doubtful, walked };
+    walk.run(*host.volume().super_root().raw())?;
+    freemap_superset(&host, &walk.walked)?;
+    Ok(walk.walked)
+}
+
+impl Walk<'_> {
+    fn run(&mut self, root: RawBlockref) -> Result<(), String> {
+        let mut stack = vec![(root, 0)];
+        while let Some((raw, above)) = stack.pop() {
+            let parsed = Blockref::parse(&raw).map_err(|fault| format!("I3: {fault:?}"))?;
+            let Some(blockref) = parsed else { continue };
+            let Some(want) = Want::of(&blockref) else { continue };
+            let counts = valid(&self.set, &raw) & self.here;
+            let place = blockref.place();
+            if above & !counts != 0 {
+                return Err(format!(
+                    "I3: {place:?} of {} counts on {counts:b}, its table on {above:b}",
+                    raw.mirror_tid.get()
+                ));
+            }
+            let is_new = self.block(&raw, &want, counts)?;
+            let is_table = matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect);
+            if !is_new {
+                continue;
+            }
+            let block = ready(self.host.fetch(&want))
+                .map_err(|error| format!("I1: {place:?} is on no copy: {error:?}"))?;
+            let mut below = Vec::new();
+            if is_table {
+                let table = match blockref.kind() {
+                    BlockKind::Inode => {
+                        let inode = Inode::parse(&block).map_err(|fault| format!("{fault:?}"))?;
+                        let content = block.get(CONTENT_START..).unwrap_or_default();
+                        if inode.has_direct_data() { &[][..] } else { content }
+                    }
+                    _ => &block[..],
+                };
+                below.extend(slots(table).iter().filter(|raw| raw.kind != 0));
+            }
+            if below.is_empty() {
+                for (copy, lacking) in (0_u8..).zip(&mut self.walked.lacking) {
+                    *lacking += u64::from(self.here & !counts & 1 << copy != 0);
+                }
+            }
+            stack.extend(below.into_iter().map(|raw| (raw, counts)));
+        }
+        Ok(())
+    }
+
+    /// Looks at one block on each of its copies; whether it was not seen before.
+    fn block(&mut self, raw: &RawBlockref, want: &Want, counts: u8) -> Result<bool, String> {
+        let addresses = Addresses::of(raw).map_err(|fault| format!("I3: {fault:?}"))?;
+        let len = want.location().len();
+        let mut code = [0; 40];
+        code.copy_from_slice(&raw.check[..40]);
+        // one that was filled in is of a later transaction than others to the same block
+        let owner = (len as u64, code);
+        let checks = Checks::with_crc32c(crc32c::crc32c);
+        let mut is_new = false;
+        for (copy, offset) in addresses.iter().filter(|(copy, _)| counts & 1 << copy != 0) {
+            match self.walked.owners.insert((copy, offset.0), owner) {
+                Some(before) if before == owner => continue,
+                Some(before) => {
+                    return Err(format!(
+                        "I9: {offset} of copy {copy} has two owners: {before:?} and {owner:?}"
+                    ));
+                }
+                None => is_new = true,
+            }
+            let stored = self.bay.bytes(copy, offset.0, len);
+            if self.doubtful & 1 << copy == 0
+                && let Err(damage) = want.check(stored, &checks)
+            {
+                return Err(format!("I3: copy {copy}, {damage:?}"));
+            }
+        }
+        self.walked.blocks += u64::from(is_new);
+        Ok(is_new)
+    }
+}
+
+/// I9: whatever counts on a copy is in use in its freemap, and nothing overlaps.
+fn freemap_superset(host: &TestHost<Bay>, walked: &Walked) -> Result<(), String> {
+    let mut end = (0, 0);
+    for ((copy, offset), (len, _)) in &walked.owners {
+        if end.0 == *copy && end.1 > *offset {
+            return Err(format!("I9: blocks overlap at {offset:#x} of copy {copy}"));
+        }
+        end = (*copy, offset + len);
+    }
+    let newest = host.volume().header().mirror_tid();
+    for one in host.volume().group().map_or(&[][..], |group| group.headers()) {
+        let header = &one.header;
+        if header.freemap_tid() < newest {
+            // it is made good for at the next opening
+            continue;
+        }
+        let freemap = freemap_of(host, one)?;
+        for ((_, offset), (len, _)) in walked.owners.range((one.copy, 0)..(one.copy + 1, 0)) {
+            let mut at = offset / CHUNK * CHUNK;
+            while at < offset + len {
+                if freemap.state(MediaOffset(at)) == Some(ChunkState::Free) {
+                    return Err(format!("I9: {at:#x} of copy {} is in use and free", one.copy));
+                }
+                at += CHUNK;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn freemap_of(host: &TestHost<Bay>, one: &CopyHeader) -> Result<Freemap, String> {
+    let header = &one.header;
+    let table = &header.raw().freemap_blockset;
+    let (size, from) = (header.total_size(), header.allocator_beg());
+    let mut freemap = Freemap::new(size, from, table, header.allocator_free(), 4)
+        .map_err(|damage| format!("{damage:?}"))?;
+    ready(load_freemap(host, one.copy, &mut freemap, u64::MAX))
+        .map_err(|error| format!("{error:?}"))?;
+    Ok(freemap)
+}
+
+/// Whether a copy has so little room, or so little of its freemap can be read, that nothing is
+/// filled in.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn is_starved(bay: &Bay) -> Result<bool, String> {
+    const ROOM: u64 = 6 << 20;
+    let host = open(&bay.fork(), lineage::Options::default())?;
+    for one in host.volume().group().map_or(&[][..], |group| group.headers()) {
+        if freemap_of(&host, one)?.counts().free_groups * (64 << 10) < ROOM {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// I10: a copy that is not in sync holds a root of its own that is whole, by itself. The copies in
+/// `skip` are not looked at.
+///
+/// # Errors
+/// Which does not.
+pub fn fallback_roots(bay: &Bay, skip: u8) -> Result<Vec<(u8, TestHost<Bay>)>, String> {
+    let whole = open(&bay.fork(), lineage::Options::default())?;
+    let group = whole.volume().group().ok_or("no copies")?;
+    let mut roots = Vec::new();
+    for one in group.headers() {
+        let state = group.group().slot(one.copy).map(|slot| slot.state);
+        if skip & 1 << one.copy != 0 || state == Some(CopyState::New) {
+            continue;
+        }
+        let options = lineage::Options { only_copy: Some(one.copy), ..lineage::Options::default() };
+        let alone = open(&bay.show(1 << one.copy).fork(), options)
+            .map_err(|error| format!("I10: copy {} by itself: {error}", one.copy))?;
+        let findings = dirt(&alone, a_header);
+        if !findings.is_empty() {
+            return Err(format!("I10: copy {} by itself: {findings:#?}", one.copy));
+        }
+        roots.push((one.copy, alone));
+    }
+    Ok(roots)
+}

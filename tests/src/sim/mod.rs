@@ -1,0 +1,104 @@
+//! The simulator of copies: one seed is one life of a group of copies over the real core, with disks
+//! that fail in every way, compared with models that know everything.
+//!
+//! What is checked, by the names of the design:
+//!
+//! | | where |
+//! |---|---|
+//! | I1 acknowledged durability, I2 prefix | [`Life::adopt`]: after every mount what is visible is one of the states that may be there |
+//! | I3 Merkle, I4 identity, I9 freemap superset | [`media::merkle_and_identity`] |
+//! | I6 resync bound, I7 monotone | [`Life::resync`]: the copy that is filled is not read, and lacks less after it |
+//! | I8 convergence | [`Life::converge`] |
+//! | I10 fallback root | [`media::fallback_roots`], and each is a state that once was a flush |
+//! | I11 epochs | [`Life::epoch_on_all`]: what is acknowledged has its epoch on every copy in sync |
+//! | I12 split | [`Life::split`]: two sides that went on are never merged |
+//! | I13 no stale mount | [`Life::stale_mounts`]: every set of disks that may be written unasked has all that was acknowledged |
+//!
+//! Not checked here: I5 (the core's block reader is tested by itself), I14 to I16, I17 (heal), I18
+//! (golden images), I19 (slots that are used again), I20, I21; groups whose rule is a majority, a
+//! holder or a witness (the model of histories in the core's tests tries those).
+//!
+//! The budget of silent faults: they are on one disk, and beside it there always is another copy in
+//! sync that works.
+
+mod bay;
+mod life;
+pub mod media;
+mod plan;
+
+pub use bay::{Bay, Silent};
+pub use life::Life;
+pub use plan::Plan;
+
+use std::collections::BTreeMap;
+
+use crate::model::Model;
+
+/// What PFSs hold, by label.
+pub type Trees = BTreeMap<Vec<u8>, Model>;
+
+/// What runs came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ran {
+    /// Operations on files.
+    pub operations: u64,
+    /// Commits that were acknowledged.
+    pub commits: u64,
+    /// Mounts.
+    pub mounts: u64,
+    /// Times that the power went.
+    pub cuts: u64,
+    /// Disks that were pulled, or went wrong loudly.
+    pub pulled: u64,
+    /// Writes and reads that went wrong in silence.
+    pub harm: u64,
+    /// Batches of resynchronisation.
+    pub batches: u64,
+    /// Copies that came in sync.
+    pub joined: u64,
+    /// Bulk scans that came to their end.
+    pub scans: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Operations without room.
+    pub full: u64,
+    /// Mounts without members, by the operator's word.
+    pub accepted: u64,
+    /// Splits that were met.
+    pub splits: u64,
+    /// Looks at all of the media.
+    pub looks: u64,
+}
+
+impl Ran {
+    /// Both together.
+    pub const fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.commits += other.commits;
+        self.mounts += other.mounts;
+        self.cuts += other.cuts;
+        self.pulled += other.pulled;
+        self.harm += other.harm;
+        self.batches += other.batches;
+        self.joined += other.joined;
+        self.scans += other.scans;
+        self.snapshots += other.snapshots;
+        self.full += other.full;
+        self.accepted += other.accepted;
+        self.splits += other.splits;
+        self.looks += other.looks;
+    }
+}
+
+/// Lives the life of `seed`.
+///
+/// # Errors
+/// What went wrong, with the options that follow from the seed.
+pub fn run(seed: u64, show: bool) -> Result<Ran, String> {
+    let plan = Plan::of(seed);
+    if show {
+        println!("seed {seed}: {plan:?}");
+    }
+    let mut life = Life::new(plan.clone(), show);
+    life.live().map_err(|error| format!("seed {seed}, step {}, {plan:?}: {error}", life.step()))
+}

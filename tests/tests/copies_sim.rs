@@ -1,0 +1,46 @@
+//! Lives of groups of copies with everything that can happen to disks; see [`farrier_tests::sim`].
+//!
+//! `FARRIER_SIM_SEED` and `FARRIER_SIM_RUNS` choose other seeds, `FARRIER_SIM_FRESH` the first of those
+//! that are new each time, `FARRIER_SIM_SHOW=1` tells the steps.
+
+use farrier_tests::sim::{Ran, run};
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+/// Lives of `count` seeds; the message of a panic names the seed.
+fn lives(first: u64, count: u64) -> Ran {
+    let show = setting("FARRIER_SIM_SHOW", 0) != 0;
+    let mut all = Ran::default();
+    let mut wrong = Vec::new();
+    for seed in first..first + count {
+        let ran = std::panic::catch_unwind(|| run(seed, show));
+        match ran {
+            Ok(Ok(ran)) => all.add(&ran),
+            Ok(Err(error)) => wrong.push(error),
+            Err(_) => wrong.push(format!("seed {seed}: a panic")),
+        }
+    }
+    let texts: Vec<String> = wrong.iter().map(|text| text.chars().take(500).collect()).collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} lives went wrong:\n{}",
+        wrong.len(),
+        texts.join("\n\n")
+    );
+    all
+}
+
+#[test]
+fn seeds() {
+    let ran = lives(setting("FARRIER_SIM_SEED", 1), setting("FARRIER_SIM_RUNS", 60));
+    println!("{ran:?}");
+}
+
+#[test]
+fn fresh_seeds() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let first = now.map_or(1, |now| now.as_secs()) << 10;
+    lives(setting("FARRIER_SIM_FRESH", first), setting("FARRIER_SIM_FRESH_RUNS", 20));
+}
