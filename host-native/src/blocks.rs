@@ -124,6 +124,8 @@ impl Blocks {
     /// Why it can only be read.
     pub fn open_for_writing(&mut self, options: WriteOptions) -> Result<(), Error> {
         let writing = Arc::new(Writing::open(&self.store, options)?);
+        // what is shown has to be on every copy before anybody is told that it lasts
+        writing.settle()?;
         self.flushing = Some(Mutex::new(Flushing::start(Arc::clone(&writing))?));
         self.writing = Some(writing);
         Ok(())

@@ -46,13 +46,21 @@ fn fresh_seeds() {
     lives(setting("FARRIER_SIM_FRESH", first), setting("FARRIER_SIM_FRESH_RUNS", 0));
 }
 
-/// Lives that go wrong: an epoch that is not on every copy in sync (I11), one that lacks more than
-/// before while it is full (I7), and mounts that stay read-only behind a lying disk. Whether the core
+/// A power cut between the headers of two members: the one that lags is given its header by the next
+/// mount, before anybody is told that what he sees lasts (I11).
+#[test]
+fn a_member_that_lags_is_given_its_header() {
+    for seed in [5237, 5274, 5590] {
+        lives(seed, 1);
+    }
+}
+
+/// Lives that go wrong: a copy that lacks more than before while it is full (I7), and mounts that stay read-only behind a lying disk. Whether the core
 /// or the simulator is wrong is not known.
 #[test]
 #[ignore = "not understood yet"]
 fn open_questions() {
-    for seed in [5028, 5237, 5274, 5510, 5550, 5590] {
+    for seed in [5028, 5510, 5550] {
         lives(seed, 1);
     }
 }

@@ -119,7 +119,7 @@ struct Flushed {
 
 /// Commits everything that was changed, and returns whether that was anything.
 ///
-/// With `always`, a commit is made even if nothing was: space that was given back comes nearer to
+/// With `always`, or if a copy [lags](Lineage::is_lagging), a commit is made even if nothing was: space that was given back comes nearer to
 /// being used again.
 ///
 /// # Errors
@@ -131,8 +131,9 @@ pub async fn flush<H: WriteHost>(
     always: bool,
 ) -> Result<bool, Error> {
     check_alive(host)?;
+    let is_lagging = flusher.lineage.as_ref().is_some_and(Lineage::is_lagging);
     let (frozen, super_root) = freeze(host);
-    if frozen.is_empty() && !always {
+    if frozen.is_empty() && !always && !is_lagging {
         return Ok(false);
     }
     commit_or_fail(host, flusher, frozen, super_root, None).await.map(|()| true)

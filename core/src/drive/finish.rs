@@ -29,6 +29,8 @@ pub struct Lineage {
     group: CopyGroup,
     /// Why the next commit begins an epoch, if it does.
     pending: Option<Cause>,
+    /// A member has no header of the state that the volume was opened with.
+    is_lagging: bool,
     live: Arc<LiveCopies>,
 }
 
@@ -36,9 +38,17 @@ impl Lineage {
     pub(super) const fn new(
         group: CopyGroup,
         pending: Option<Cause>,
+        is_lagging: bool,
         live: Arc<LiveCopies>,
     ) -> Self {
-        Self { group, pending, live }
+        Self { group, pending, is_lagging, live }
+    }
+
+    /// Whether a commit has to follow the opening even if nothing is changed: what the volume shows
+    /// is on a part of its members only, and the next who asks for it to last is told that it does.
+    #[must_use]
+    pub const fn is_lagging(&self) -> bool {
+        self.is_lagging
     }
 
     /// What the next header says of copies.
@@ -106,6 +116,7 @@ impl Lineage {
 
     fn committed(&mut self, tid: Tid) {
         let attached = self.set().attached();
+        self.is_lagging = false;
         self.group.flush_seq = self.group.flush_seq.saturating_add(1);
         for (copy, slot) in (0_u8..).zip(&mut self.group.slots) {
             if attached & 1 << copy != 0 {

@@ -99,6 +99,7 @@ async fn open_copies<H: Host>(
     let lineage = Lineage::new(
         decision.group.clone(),
         decision.mint.map(|mint| mint.cause),
+        decision.lagging != 0,
         Arc::clone(copies.live()),
     );
     Ok((Flusher::of_copies(writer, headers, lineage), memory))

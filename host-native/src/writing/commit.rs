@@ -137,6 +137,15 @@ impl Writing {
         })
     }
 
+    /// Commits where a copy lacks the header of what the volume shows.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        let mut flusher = self.lock_flusher();
+        match flusher.lineage().is_some_and(|lineage| lineage.is_lagging()) {
+            true => self.flush(&mut flusher, false).map(|_| ()),
+            false => Ok(()),
+        }
+    }
+
     /// Commits what was changed about `inum` before.
     pub(crate) fn sync_inode(&self, tree: TreeId, inum: Inum) -> Result<(), Error> {
         self.sync_if(|| {
