@@ -119,8 +119,8 @@ struct Flushed {
 
 /// Commits everything that was changed, and returns whether that was anything.
 ///
-/// With `always`, or if a copy [lags](Lineage::is_lagging), a commit is made even if nothing was: space that was given back comes nearer to
-/// being used again.
+/// With `always`, or if a copy lacks the newest header, a commit is made even if nothing was: space
+/// that was given back comes nearer to being used again.
 ///
 /// # Errors
 /// What a device said, or damage in a table that had to be changed. The volume takes no more

@@ -5,14 +5,14 @@
 //!
 //! | | where |
 //! |---|---|
-//! | I1 acknowledged durability, I2 prefix | [`Life::adopt`]: after every mount what is visible is one of the states that may be there |
+//! | I1 acknowledged durability, I2 prefix | `Life::adopt`: after every mount what is visible is one of the states that may be there |
 //! | I3 Merkle, I4 identity, I9 freemap superset | [`media::merkle_and_identity`] |
-//! | I6 resync bound, I7 monotone | [`Life::resync`]: the copy that is filled is not read, and lacks less after it |
-//! | I8 convergence | [`Life::converge`] |
+//! | I6 resync bound, I7 monotone | `Life::resync`: the copy that is filled is not read, and lacks less after it |
+//! | I8 convergence | `Life::converge` |
 //! | I10 fallback root | [`media::fallback_roots`], and each is a state that once was a flush |
-//! | I11 epochs | [`Life::epoch_on_all`]: what is acknowledged has its epoch on every copy in sync |
-//! | I12 split | [`Life::split`]: two sides that went on are never merged |
-//! | I13 no stale mount | [`Life::stale_mounts`]: every set of disks that may be written unasked has all that was acknowledged |
+//! | I11 epochs | `Life::epoch_on_all`: what is acknowledged has its epoch on every copy in sync |
+//! | I12 split | `Life::split`: two sides that went on are never merged |
+//! | I13 no stale mount | `Life::stale_mounts`: every set of disks that may be written unasked has all that was acknowledged |
 //!
 //! Not checked here: I5 (the core's block reader is tested by itself), I14 to I16, I17 (heal), I18
 //! (golden images), I19 (slots that are used again), I20, I21; groups whose rule is a majority, a
