@@ -1,7 +1,8 @@
 //! Files and block devices as a [`Storage`].
 //!
 //! Invariants: a read or write does all its bytes or gives a fault with its cause; sizes are those
-//! of the moment of opening, and no file grows. Devices that are open for writing are ours alone, as
+//! of the moment of opening, and no file grows. A device that was let go is written to no more, and
+//! is not opened again before everything that was under way on it is over. Devices that are open for writing are ours alone, as
 //! far as others keep to the same convention. What lies on the devices is none of this module's
 //! business.
 
@@ -10,7 +11,7 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use farrier_core::error::{DeviceFault, Error, FaultCause};
@@ -20,21 +21,37 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Advice, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-/// Opened devices, in the order in which they were named.
+/// Opened devices, in the order in which they were named. Others may come while the set is in use;
+/// numbers stay what they are.
 #[derive(Debug)]
 pub struct Devices {
-    devices: Vec<Device>,
+    /// Filled from the front.
+    seats: Box<[OnceLock<Seat>]>,
+    /// Devices that were let go, and may still have work under way. Held while a seat is filled.
+    leaving: Mutex<Vec<Weak<Device>>>,
     is_writable: bool,
 }
 
+/// The place of a device in the set.
+#[derive(Debug)]
+struct Seat {
+    path: PathBuf,
+    /// None once it was [let go](Devices::release).
+    device: RwLock<Option<Arc<Device>>>,
+}
+
+/// Whoever has work for a device holds it, so that it is closed when the last of that is over.
 #[derive(Debug)]
 struct Device {
-    path: PathBuf,
     file: File,
     size: u64,
+    identity: Identity,
     /// The first write or barrier that failed.
     fault: OnceLock<DeviceFault>,
 }
+
+/// What two names of one file or block device have in common.
+type Identity = (bool, u64, u64);
 
 /// Why a device cannot be opened.
 #[derive(Debug)]
@@ -57,6 +74,12 @@ pub enum OpenCause {
     Locked,
     /// It was named twice.
     Twice,
+    /// It is one of the set already.
+    Own,
+    /// It was let go, and something that was sent to it before is still under way.
+    Stuck,
+    /// There are as many devices as can be told apart.
+    TooMany,
     /// It is to be written, and may only be read.
     NotWritable(io::Error),
     /// The system said no.
@@ -69,11 +92,13 @@ impl Devices {
     /// # Errors
     /// The first one that cannot be opened, and why.
     pub fn open(paths: &[PathBuf]) -> Result<Self, OpenFault> {
-        let devices = paths
-            .iter()
-            .map(|path| open_one(path).map_err(|cause| OpenFault { path: path.clone(), cause }))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { devices, is_writable: false })
+        let devices = Self::empty(false);
+        for path in paths {
+            let fault = |cause| OpenFault { path: path.clone(), cause };
+            let device = open_one(path).map_err(fault)?;
+            devices.seat(path, device).map_err(fault)?;
+        }
+        Ok(devices)
     }
 
     /// Opens `paths` for reading and writing, and keeps others out as long as `self` lives: a
@@ -83,26 +108,90 @@ impl Devices {
     /// # Errors
     /// The first one that cannot be opened, is in use or was named twice, and why.
     pub fn open_writable(paths: &[PathBuf]) -> Result<Self, OpenFault> {
-        let mut devices = Vec::with_capacity(paths.len());
-        let mut identities = Vec::with_capacity(paths.len());
+        let devices = Self::empty(true);
         for path in paths {
-            let fault = |cause| OpenFault { path: path.clone(), cause };
-            let metadata = look_at(path).map_err(fault)?;
-            let identity = identity(&metadata);
-            if identities.contains(&identity) {
-                return Err(fault(OpenCause::Twice));
-            }
-            identities.push(identity);
-            devices.push(claim_one(path, &metadata).map_err(fault)?);
+            devices.add(path).map_err(|fault| match fault.cause {
+                OpenCause::Own => OpenFault { cause: OpenCause::Twice, ..fault },
+                _ => fault,
+            })?;
         }
-        Ok(Self { devices, is_writable: true })
+        Ok(devices)
+    }
+
+    fn empty(is_writable: bool) -> Self {
+        let seats = (0..SEATS).map(|_| OnceLock::new()).collect();
+        Self { seats, leaving: Mutex::default(), is_writable }
+    }
+
+    /// Opens one more device, as the others were, while they are in use. One that was
+    /// [let go](Self::release) under the same path gets the number that it had.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is one of the set already.
+    pub fn add(&self, path: &Path) -> Result<DeviceIndex, OpenFault> {
+        let fault = |cause| OpenFault { path: path.to_owned(), cause };
+        let metadata = look_at(path).map_err(fault)?;
+        let identity = identity(&metadata);
+        let is_it = |device: Arc<Device>| device.identity == identity;
+        if (0..SEATS).any(|at| self.device(DeviceIndex(at)).is_some_and(is_it)) {
+            return Err(fault(OpenCause::Own));
+        }
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        // a write that comes late must not meet what is written from now on
+        if leaving.iter().filter_map(Weak::upgrade).any(is_it) {
+            return Err(fault(OpenCause::Stuck));
+        }
+        drop(leaving);
+        let device = match self.is_writable {
+            true => claim_one(path, &metadata),
+            false => open_one(path),
+        };
+        self.seat(path, device.map_err(fault)?).map_err(fault)
+    }
+
+    /// Lets go of a device: from now on it is gone for everybody who asks for it. It is closed, and
+    /// others may have it, when what is under way on it has come to its end.
+    pub fn release(&self, index: DeviceIndex) {
+        if let Some(seat) = self.seat_at(index) {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.retain(|device| device.strong_count() > 0);
+            // nothing can panic under this lock
+            let gone = seat.device.write().unwrap_or_else(PoisonError::into_inner).take();
+            leaving.extend(gone.as_ref().map(Arc::downgrade));
+        }
+    }
+
+    fn seat(&self, path: &Path, device: Device) -> Result<DeviceIndex, OpenCause> {
+        let _one_at_a_time = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        for (at, place) in (0..).zip(&self.seats) {
+            let Some(seat) = place.get() else {
+                let device = RwLock::new(Some(Arc::new(device)));
+                // nobody else fills it meanwhile
+                let _ = place.set(Seat { path: path.to_owned(), device });
+                return Ok(DeviceIndex(at));
+            };
+            let mut seated = seat.device.write().unwrap_or_else(PoisonError::into_inner);
+            if seated.is_none() && seat.path == path {
+                *seated = Some(Arc::new(device));
+                return Ok(DeviceIndex(at));
+            }
+        }
+        Err(OpenCause::TooMany)
+    }
+
+    fn seat_at(&self, index: DeviceIndex) -> Option<&Seat> {
+        self.seats.get(usize::from(index.0))?.get()
+    }
+
+    fn device(&self, index: DeviceIndex) -> Option<Arc<Device>> {
+        let seat = self.seat_at(index)?;
+        seat.device.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The path that `index` was named by.
     #[must_use]
     pub fn path(&self, index: DeviceIndex) -> Option<&Path> {
-        let device = self.devices.get(usize::from(index.0))?;
-        Some(&device.path)
+        Some(&self.seat_at(index)?.path)
     }
 
     /// `error` with the path of the device that it is about in place of its number.
@@ -114,11 +203,11 @@ impl Devices {
     /// The first write or barrier that a device failed with, since it was opened.
     #[must_use]
     pub fn first_fault(&self, index: DeviceIndex) -> Option<DeviceFault> {
-        self.devices.get(usize::from(index.0))?.fault.get().copied()
+        self.device(index)?.fault.get().copied()
     }
 
     fn remember(&self, fault: DeviceFault) -> DeviceFault {
-        if let Some(device) = self.devices.get(usize::from(fault.device.0)) {
+        if let Some(device) = self.device(fault.device) {
             // the first one tells most
             let _ = device.fault.set(fault);
         }
@@ -131,10 +220,11 @@ impl Devices {
     /// # Errors
     /// The first device that somebody holds exclusively.
     pub fn lock_shared(&self) -> Result<(), &Path> {
-        for device in &self.devices {
+        for (at, seat) in (0..).zip(self.seats.iter().map_while(OnceLock::get)) {
+            let Some(device) = self.device(DeviceIndex(at)) else { continue };
             let lock = rustix::fs::flock(&device.file, FlockOperation::NonBlockingLockShared);
             if lock == Err(Errno::WOULDBLOCK) {
-                return Err(&device.path);
+                return Err(&seat.path);
             }
         }
         Ok(())
@@ -143,16 +233,14 @@ impl Devices {
     /// Tells the system that a range will be read soon, so that it comes in large pieces and while
     /// we do other things.
     pub(crate) fn will_need(&self, index: DeviceIndex, offset: u64, len: u64) {
-        if let (Some(device), Some(len)) =
-            (self.devices.get(usize::from(index.0)), NonZeroU64::new(len))
-        {
+        if let (Some(device), Some(len)) = (self.device(index), NonZeroU64::new(len)) {
             // only advice
             let _ = rustix::fs::fadvise(&device.file, offset, Some(len), Advice::WillNeed);
         }
     }
 
     fn read_now(&self, index: DeviceIndex, offset: u64, len: usize) -> Result<Vec<u8>, FaultCause> {
-        let device = self.devices.get(usize::from(index.0)).ok_or(FaultCause::Gone)?;
+        let device = self.device(index).ok_or(FaultCause::Gone)?;
         // Not zeroed first: pread fills the spare capacity.
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
@@ -169,8 +257,8 @@ impl Devices {
     }
 
     /// The device, if it may be written.
-    fn to_write(&self, index: DeviceIndex) -> Result<&Device, FaultCause> {
-        let device = self.devices.get(usize::from(index.0)).ok_or(FaultCause::Gone)?;
+    fn to_write(&self, index: DeviceIndex) -> Result<Arc<Device>, FaultCause> {
+        let device = self.device(index).ok_or(FaultCause::Gone)?;
         if self.is_writable { Ok(device) } else { Err(FaultCause::ReadOnly) }
     }
 
@@ -211,11 +299,11 @@ impl Devices {
 
 impl Storage for Devices {
     fn device_count(&self) -> usize {
-        self.devices.len()
+        self.seats.iter().map_while(OnceLock::get).count()
     }
 
     fn size(&self, device: DeviceIndex) -> u64 {
-        self.devices.get(usize::from(device.0)).map_or(0, |device| device.size)
+        self.device(device).map_or(0, |device| device.size)
     }
 
     fn read(
@@ -250,7 +338,6 @@ impl Storage for Devices {
     }
 }
 
-/// Opening a pipe would wait for its other end, so its kind is looked at before.
 /// `error` with the name of the device that it is about, as `name` knows it.
 pub(crate) fn explain<'a>(error: &Error, name: impl Fn(DeviceIndex) -> Option<&'a Path>) -> String {
     match error {
@@ -262,6 +349,7 @@ pub(crate) fn explain<'a>(error: &Error, name: impl Fn(DeviceIndex) -> Option<&'
     }
 }
 
+/// Opening a pipe would wait for its other end, so its kind is looked at before.
 fn look_at(path: &Path) -> Result<Metadata, OpenCause> {
     let metadata = std::fs::metadata(path).map_err(OpenCause::Io)?;
     let kind = metadata.file_type();
@@ -274,8 +362,7 @@ fn look_at(path: &Path) -> Result<Metadata, OpenCause> {
     Ok(metadata)
 }
 
-/// What two names of one file or block device have in common.
-fn identity(metadata: &Metadata) -> (bool, u64, u64) {
+fn identity(metadata: &Metadata) -> Identity {
     if metadata.file_type().is_block_device() {
         (true, metadata.rdev(), 0)
     } else {
@@ -285,8 +372,7 @@ fn identity(metadata: &Metadata) -> (bool, u64, u64) {
 
 fn open_one(path: &Path) -> Result<Device, OpenCause> {
     look_at(path)?;
-    let file = File::open(path).map_err(OpenCause::Io)?;
-    device(path, file)
+    device(File::open(path).map_err(OpenCause::Io)?)
 }
 
 /// Opens a device for writing, for us alone.
@@ -315,12 +401,14 @@ fn claim_one(path: &Path, metadata: &Metadata) -> Result<Device, OpenCause> {
             _ => break,
         }
     }
-    device(path, file)
+    device(file)
 }
 
-fn device(path: &Path, mut file: File) -> Result<Device, OpenCause> {
+fn device(mut file: File) -> Result<Device, OpenCause> {
     let size = file.seek(SeekFrom::End(0)).map_err(OpenCause::Io)?;
-    Ok(Device { path: path.to_owned(), file, size, fault: OnceLock::new() })
+    // of what was opened: the name may mean something else by now
+    let identity = identity(&file.metadata().map_err(OpenCause::Io)?);
+    Ok(Device { file, size, identity, fault: OnceLock::new() })
 }
 
 fn cause(error: Errno) -> FaultCause {
@@ -350,6 +438,19 @@ impl std::fmt::Display for OpenFault {
                 "{path}: in use by another program that has it open or mounted; end that first"
             ),
             OpenCause::Twice => write!(f, "{path}: named twice; leave out one of them"),
+            OpenCause::Own => {
+                write!(f, "{path}: is a device of this volume already; name another one")
+            }
+            OpenCause::Stuck => write!(
+                f,
+                "{path}: something that was sent to it before is still under way; wait until it \
+                 answers or is gone, then try again"
+            ),
+            OpenCause::TooMany => write!(
+                f,
+                "{path}: there are {SEATS} devices that were seen since the volume was opened; \
+                 unmount it and mount it again"
+            ),
             OpenCause::NotWritable(error) => match error.kind() {
                 ErrorKind::ReadOnlyFilesystem => write!(
                     f,
@@ -381,6 +482,8 @@ impl std::error::Error for OpenFault {}
 /// How often a lock on a block device is tried for, with [`LOCK_PAUSE`] in between.
 const LOCK_TRIES_MAX: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// Devices that can be told apart by their number.
+const SEATS: u8 = u8::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -473,6 +576,33 @@ mod tests {
         let dotted = file.0.parent().unwrap().join(".").join(file.0.file_name().unwrap());
         let fault = Devices::open_writable(&[file.0.clone(), dotted]).unwrap_err();
         assert!(matches!(fault.cause, OpenCause::Twice), "{fault}");
+    }
+
+    #[test]
+    fn a_device_is_added_let_go_and_added_again() {
+        let (first, second) = (Sevens::new("stays"), Sevens::new("comes"));
+        let devices = Devices::open_writable(first.paths()).unwrap();
+        let cause = |path: &Path| devices.add(path).unwrap_err().cause;
+        assert!(matches!(cause(&first.0), OpenCause::Own));
+        let index = devices.add(&second.0).unwrap();
+        assert_eq!((index, devices.device_count()), (DeviceIndex(1), 2));
+        assert_eq!(devices.path(index), Some(second.0.as_path()));
+        ready(devices.write(index, 0, b"ab")).unwrap();
+        assert!(ready(devices.write(index, 1000, b"c")).is_err());
+        assert!(devices.first_fault(index).is_some());
+        assert!(matches!(cause(&second.0), OpenCause::Own));
+
+        // somebody still has work for it
+        let at_work = devices.device(index).unwrap();
+        devices.release(index);
+        let fault = ready(devices.read(index, 0, 2)).unwrap_err();
+        assert_eq!((fault.cause, devices.size(index)), (FaultCause::Gone, 0));
+        assert_eq!(devices.path(index), Some(second.0.as_path()));
+        assert!(matches!(cause(&second.0), OpenCause::Stuck));
+        drop(at_work);
+        assert_eq!(devices.add(&second.0).unwrap(), index);
+        assert_eq!(ready(devices.read(index, 0, 2)).unwrap(), b"ab");
+        assert_eq!(devices.first_fault(index), None);
     }
 
     #[test]
