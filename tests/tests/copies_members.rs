@@ -1,12 +1,13 @@
 //! Copies are added to a volume in use, and taken away from it.
 
 use farrier_core::copies::lineage::Options;
-use farrier_core::copies::{CopyState, EpochId, TransitionFault};
+use farrier_core::copies::{CopyState, EpochId, Rules, Runtime, TransitionFault};
 use farrier_core::drive::change::Origin;
 use farrier_core::drive::copies::{MemberError, NewCopy};
 use farrier_core::drive::promote::{plan, promote};
 use farrier_core::drive::ready;
 use farrier_core::drive::scrub::Scrub;
+use farrier_core::error::Error;
 use farrier_core::units::{DeviceIndex, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 use farrier_tests::mounted::{Mounted, each_holds, format_copies};
@@ -158,6 +159,94 @@ fn a_copy_that_is_gone_is_taken_away_too() {
     mounted.work(&mut random, 20).unwrap();
     mounted.check().unwrap();
     each_holds(&rack, &[1, 2], &mounted.committed).unwrap();
+}
+
+#[test]
+fn a_copy_that_is_detached_holds_everything_and_comes_back() {
+    for seed in 1..5 {
+        let sizes = [64 << 20, 64 << 20, 80 << 20];
+        let (rack, mut mounted, mut random) = used(&sizes, 3, seed);
+        mounted.work(&mut random, 20).unwrap();
+        assert_eq!(ready(mounted.host.detach_copy(0)), Ok(()));
+        assert_eq!(state(&mounted, 0), CopyState::Out);
+        mounted.committed = mounted.model.settled();
+        each_holds(&rack, &[0, 1, 2], &mounted.committed).unwrap();
+        let left = rack.take_traffic(0);
+        mounted.work(&mut random, 30).unwrap();
+        let after = rack.take_traffic(0);
+        assert_eq!(after.writes, 0, "{left:?} {after:?}");
+        let twice = ready(mounted.host.detach_copy(0));
+        assert!(matches!(twice, Err(MemberError::Transition(TransitionFault::State { .. }))));
+        // those that stayed are all that has to be there
+        let mut mounted = mounted.again(&rack.show(&[1, 2]));
+        mounted.work(&mut random, 10).unwrap();
+        assert!(WritingHost::open(rack.show(&[0]), 1 << 20).is_err(), "the others may go on");
+        let mut mounted = mounted.again(&rack);
+        resync(&mut mounted, &mut random);
+        mounted.work(&mut random, 10).unwrap();
+        each_holds(&rack, &[0, 1, 2], &mounted.committed).unwrap();
+        ready(mounted.host.detach_copy(2)).unwrap();
+        ready(mounted.host.detach_copy(1)).unwrap();
+        let last = ready(mounted.host.detach_copy(0));
+        assert_eq!(last, Err(MemberError::Transition(TransitionFault::LastInSync(0))));
+    }
+}
+
+fn rules(mounted: &Mounted) -> Rules {
+    mounted.host.with_flusher(|flusher| flusher.unwrap().lineage().unwrap().group().rules())
+}
+
+#[test]
+fn the_right_to_write_moves_and_nobody_else_may_start() {
+    let sizes = [64 << 20; 2];
+    let (rack, mut mounted, mut random) = used(&sizes, 2, 5);
+    let held_by = |slot| Rules { runtime: Runtime::Holder(slot), ..rules(&mounted) };
+    let (by_0, by_1) = (held_by(0), held_by(1));
+    assert_eq!(ready(mounted.host.set_rules(by_0)), Ok(()));
+    assert_eq!(ready(mounted.host.detach_copy(0)), Err(MemberError::Holder));
+    let opens = |disk: u8| WritingHost::open(rack.show(&[disk]), 1 << 20).is_ok();
+    assert_eq!([opens(0), opens(1)], [true, false]);
+    mounted.work(&mut random, 20).unwrap();
+    assert_eq!(ready(mounted.host.set_rules(by_1)), Ok(()));
+    assert_eq!([opens(0), opens(1)], [false, true]);
+    mounted.committed = mounted.model.settled();
+    each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+    mounted.work(&mut random, 20).unwrap();
+    each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+    // the one that has the right does not hear that it lost it: then it did not
+    rack.set(1, Mode::NoWrites);
+    assert_eq!(ready(mounted.host.set_rules(by_0)), Err(MemberError::Failed(Error::Halted)));
+    rack.set(1, Mode::Fine);
+    assert_eq!([opens(0), opens(1)], [false, true]);
+    let mut mounted = mounted.again(&rack);
+    mounted.work(&mut random, 20).unwrap();
+    each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+}
+
+#[test]
+fn rules_that_cannot_be_change_nothing() {
+    let sizes = [64 << 20; 3];
+    let (rack, mut mounted, mut random) = used(&sizes, 2, 6);
+    let before = rules(&mounted);
+    let fails = |rules: Rules| match ready(mounted.host.set_rules(rules)) {
+        Err(MemberError::Transition(fault)) => fault,
+        other => panic!("{rules:?}: {other:?}"),
+    };
+    let state = CopyState::Empty;
+    let none = TransitionFault::State { slot: 2, state };
+    assert_eq!(fails(Rules { runtime: Runtime::Holder(2), ..before }), none);
+    let too_few = TransitionFault::TooFew { have: 2, need: 3 };
+    assert_eq!(fails(Rules { min_copies: 3, ..before }), too_few);
+    assert_eq!(rules(&mounted), before);
+    let both = Rules { min_copies: 2, ..before };
+    assert_eq!(ready(mounted.host.set_rules(both)), Ok(()));
+    let too_few = MemberError::Transition(TransitionFault::TooFew { have: 1, need: 2 });
+    assert_eq!(ready(mounted.host.detach_copy(1)), Err(too_few));
+    let most = Rules { runtime: Runtime::Majority, ..before };
+    assert_eq!(ready(mounted.host.set_rules(most)), Ok(()));
+    assert_eq!(ready(mounted.host.detach_copy(1)), Err(MemberError::Rule));
+    mounted.work(&mut random, 20).unwrap();
+    each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
 }
 
 fn epoch_on(rack: &Rack, disk: u8) -> EpochId {

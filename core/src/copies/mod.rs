@@ -18,7 +18,7 @@ pub use crate::media::copy_group::{
 };
 pub use crate::media::distrust::{Distrust, FOREVER, Interval};
 pub use set::CopySet;
-pub use transitions::TransitionFault;
+pub use transitions::{Rules, TransitionFault};
 
 #[cfg(test)]
 mod model;

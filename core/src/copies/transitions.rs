@@ -7,7 +7,7 @@
 use core::fmt;
 
 use crate::media::copy_group::{
-    Cause, CopyGroup, CopySlot, CopyState, EpochId, Policy, Progress, Runtime,
+    Cause, CopyGroup, CopySlot, CopyState, EpochId, OnMissing, Policy, Progress, Runtime,
 };
 use crate::media::distrust::{Distrust, FOREVER};
 use crate::units::{Tid, Uuid};
@@ -228,23 +228,50 @@ impl CopyGroup {
         Ok(())
     }
 
-    /// Moves the right to write to the copy in `slot`, which is in sync; the others are out from
-    /// `barrier_tid` on (redundancy design 3.6, E6). The record with the epoch that follows has to
-    /// be durable on *all* copies that were in sync, first on the one that held the right: so it
-    /// knows that it may only follow.
+    /// Changes the rules of the group. An epoch has to follow, though its members stay the same, and
+    /// its record has to be durable on every member, on one that gets the right to write by it after
+    /// all others: so nobody who had that right can miss that it moved (redundancy design 3.6, E6).
     ///
     /// # Errors
-    /// The copy is not in sync.
-    pub fn hand_over(&mut self, slot: u8, barrier_tid: Tid) -> Result<(), TransitionFault> {
-        self.in_state(slot, |state| state == CopyState::InSync)?;
-        let others = self.in_sync() & !(1 << slot);
-        for other in (0..4).filter(|other| others & 1 << other != 0) {
-            // each of them is in sync, which allows it
-            self.eject(other, barrier_tid, false)?;
+    /// The holder would be a copy that is not in sync, or more copies would be wanted than there are
+    /// in sync.
+    pub fn set_rules(&mut self, rules: Rules) -> Result<(), TransitionFault> {
+        if let Runtime::Holder(slot) = rules.runtime {
+            self.in_state(slot, |state| state == CopyState::InSync)?;
         }
-        self.policy = Policy { runtime: Runtime::Holder(slot), ..self.policy };
-        self.min_copies = 1;
+        let (have, need) = (self.in_sync().count_ones(), rules.min_copies);
+        if need == 0 || have < u32::from(need) {
+            return Err(TransitionFault::TooFew { have: have.to_le_bytes()[0], need });
+        }
+        let Rules { runtime, on_missing, min_copies } = rules;
+        self.policy = Policy { runtime, on_missing, ..self.policy };
+        self.min_copies = min_copies;
         Ok(())
+    }
+
+    /// The rules of the group, as [`set_rules`](Self::set_rules) takes them.
+    #[must_use]
+    pub const fn rules(&self) -> Rules {
+        let Policy { runtime, on_missing, .. } = self.policy;
+        Rules { runtime, on_missing, min_copies: self.min_copies }
+    }
+
+    /// Leaves a copy behind that is sound: it may come back like one that failed.
+    ///
+    /// # Errors
+    /// It is not attached; it is the last in sync, or the group wants more copies than would be left.
+    pub fn detach(&mut self, slot: u8) -> Result<(), TransitionFault> {
+        self.keep_one(slot)?;
+        let copy = self.in_state(slot, |state| {
+            matches!(state, CopyState::InSync | CopyState::Resync | CopyState::Stale)
+        })?;
+        let barrier_tid = copy.barrier_tid;
+        let left = self.in_sync() & !1_u8.checked_shl(slot.into()).unwrap_or(0);
+        let (have, need) = (left.count_ones(), self.min_copies);
+        if have < u32::from(need) {
+            return Err(TransitionFault::TooFew { have: have.to_le_bytes()[0], need });
+        }
+        self.eject(slot, barrier_tid, false)
     }
 
     /// What becomes of a copy that does not take part in a promotion.
@@ -307,6 +334,17 @@ fn fresh(old: &CopySlot, device: Uuid, now: Tid) -> CopySlot {
     }
 }
 
+/// What the operator says on how the group is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Who may go on without whom.
+    pub runtime: Runtime,
+    /// What a mount does if members are missing.
+    pub on_missing: OnMissing,
+    /// Copies in sync that a mount for writing needs, 1 to 4.
+    pub min_copies: u8,
+}
+
 /// Why the record of a group cannot change like that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TransitionFault {
@@ -329,6 +367,13 @@ pub enum TransitionFault {
     SameDevice,
     /// The id of the new epoch is none, or used before.
     Id,
+    /// Fewer copies would be in sync than the group wants.
+    TooFew {
+        /// Copies in sync then.
+        have: u8,
+        /// Copies that the group wants then.
+        need: u8,
+    },
 }
 
 impl fmt::Display for TransitionFault {
@@ -349,6 +394,9 @@ impl fmt::Display for TransitionFault {
                 f.write_str("the device is or was one of this group; give it a new id first")
             }
             Self::Id => f.write_str("the id of the new epoch is not a new one"),
+            Self::TooFew { have, need } => {
+                write!(f, "{have} copies would be in sync, and the group would want {need}")
+            }
         }
     }
 }

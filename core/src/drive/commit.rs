@@ -64,6 +64,12 @@ impl Flusher {
         self.lineage.as_ref()
     }
 
+    /// Keeps where the devices of copies are seen, a path for each, for whoever looks for them later.
+    /// Returns whether any is seen elsewhere than before; the next header says so then.
+    pub fn set_hints(&mut self, hints: &[(u8, Vec<u8>)]) -> bool {
+        self.lineage.as_mut().is_some_and(|lineage| lineage.set_hints(hints))
+    }
+
     /// Places for blocks.
     #[must_use]
     pub const fn writer(&self) -> &Writer {

@@ -1,4 +1,5 @@
-//! Copies that are added to a volume in use, and taken away (copies 3.10).
+//! Copies that are added to a volume in use, and taken away; and the rules of their group (copies
+//! 3.10).
 //!
 //! Everything here ends in a normal commit, whose headers say what the group is from then on; until
 //! then nothing has happened. A copy that was added holds nothing: it gets what is written, and is
@@ -20,7 +21,8 @@ use zerocopy::FromZeros;
 use super::REUSE_DELAY;
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive, flush};
-use crate::copies::{Cause, CopyState, Runtime, TransitionFault};
+use crate::copies::epoch::may_continue;
+use crate::copies::{Cause, CopyState, Rules, Runtime, TransitionFault};
 use crate::error::Error;
 use crate::flush::HeaderWriter;
 use crate::freemap::Freemap;
@@ -57,6 +59,8 @@ pub enum MemberError {
     InUse,
     /// The copy holds the right to write, which has to be handed over first.
     Holder,
+    /// By the rule of the group, the others may not go on without it.
+    Rule,
     /// The new device did not take its first blocks.
     Unwritable,
     /// The volume failed, or has no copies.
@@ -85,6 +89,9 @@ impl fmt::Display for MemberError {
             }
             Self::InUse => f.write_str("the device holds a copy already"),
             Self::Holder => f.write_str("the copy holds the right to write; hand that over first"),
+            Self::Rule => {
+                f.write_str("by the rule of the group, the others may not go on without it")
+            }
             Self::Unwritable => f.write_str("the device does not take what is written to it"),
             Self::Failed(error) => error.fmt(f),
         }
@@ -153,6 +160,75 @@ pub async fn remove<H: WriteHost>(
     live.set(&set);
     live.settle(1 << slot);
     done?;
+    Ok(())
+}
+
+/// Leaves a copy behind on purpose, with everything that was changed so far on it. It is no member
+/// from then on and may come back like one that failed: what it lacks by then is filled in.
+///
+/// # Errors
+/// The others may not go on without it: nothing has changed then. Or the volume failed.
+pub async fn detach<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    slot: u8,
+) -> Result<(), MemberError> {
+    check_alive(host)?;
+    may_detach(lineage_of(flusher)?, slot)?;
+    let origin = host.origin().ok_or(Error::ReadOnly)?;
+    flush(host, flusher, false).await?;
+    // what the flush met may have changed what is possible
+    may_detach(lineage_of(flusher)?, slot)?;
+    let before = flusher.header().mirror_tid().0;
+    let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
+    let lineage = flusher.lineage.as_mut().ok_or(Error::NotSupported)?;
+    lineage.change(|group| group.detach(slot))?;
+    lineage.begin(Cause::Removed, origin, tid)?;
+    let set = lineage.set();
+    lineage.live().set(&set);
+    flusher.headers.retain(|(copy, _)| *copy != slot);
+    flusher.writer.set_copies(set);
+    flush(host, flusher, true).await?;
+    Ok(())
+}
+
+fn may_detach(lineage: &super::finish::Lineage, slot: u8) -> Result<(), MemberError> {
+    let group = lineage.group();
+    if group.policy.runtime == Runtime::Holder(slot) {
+        return Err(MemberError::Holder);
+    }
+    group.clone().detach(slot)?;
+    let left = group.in_sync() & !(1 << slot);
+    if !may_continue(group.policy.runtime, group.epoch.members, left) {
+        return Err(MemberError::Rule);
+    }
+    Ok(())
+}
+
+/// Changes the rules of the group: who may go on without whom, what a mount does if members are
+/// missing, how many copies it wants. A hand-over is that too: another holder. What was changed is
+/// committed.
+///
+/// # Errors
+/// Why the rules cannot be these: nothing has changed then. Or the volume failed.
+pub async fn set_rules<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    rules: Rules,
+) -> Result<(), MemberError> {
+    check_alive(host)?;
+    let group = lineage_of(flusher)?.group();
+    if group.rules() == rules {
+        return Ok(());
+    }
+    group.clone().set_rules(rules)?;
+    let origin = host.origin().ok_or(Error::ReadOnly)?;
+    flush(host, flusher, false).await?;
+    let before = flusher.header().mirror_tid().0;
+    let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
+    let lineage = flusher.lineage.as_mut().ok_or(Error::NotSupported)?;
+    lineage.change_rules(rules, origin, tid)?;
+    flush(host, flusher, true).await?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::change::{Origin, WriteHost};
 use super::commit::Flusher;
 use crate::copies::epoch::may_continue;
 use crate::copies::mutations::Rule;
-use crate::copies::{CopyGroup, CopySet, TransitionFault};
+use crate::copies::{CopyGroup, CopySet, Rules, Runtime, TransitionFault};
 use crate::error::Error;
 use crate::flush::{Bytes, Piece, Roots, Writer};
 use crate::media::copy_group::Cause;
@@ -31,6 +31,8 @@ pub struct Lineage {
     pending: Option<Cause>,
     /// A member has no header of the state that the volume was opened with.
     is_lagging: bool,
+    /// The rule before this commit, which changes it.
+    old_rule: Option<Runtime>,
     live: Arc<LiveCopies>,
 }
 
@@ -41,7 +43,7 @@ impl Lineage {
         is_lagging: bool,
         live: Arc<LiveCopies>,
     ) -> Self {
-        Self { group, pending, is_lagging, live }
+        Self { group, pending, is_lagging, old_rule: None, live }
     }
 
     /// Whether a commit has to follow the opening even if nothing is changed: what the volume shows
@@ -71,7 +73,11 @@ impl Lineage {
     fn eject(&mut self, copies: u8, origin: Origin, tid: Tid) -> Result<(), Error> {
         let group = &mut self.group;
         let members = group.epoch.members;
-        if !may_continue(group.policy.runtime, members, group.in_sync() & !copies) {
+        // while the rule changes, what was allowed before has to be allowed as well: who did not
+        // get this header goes by the old one
+        let rules = [Some(group.policy.runtime), self.old_rule];
+        let left = group.in_sync() & !copies;
+        if !rules.into_iter().flatten().all(|rule| may_continue(rule, members, left)) {
             return Err(Error::Halted);
         }
         for copy in each(copies) {
@@ -114,8 +120,45 @@ impl Lineage {
         self.group.begin(cause, &origin.stamp(tid)).map_err(|_| Error::Halted)
     }
 
+    /// Keeps where the devices of copies are seen; whether that is new.
+    pub(super) fn set_hints(&mut self, hints: &[(u8, Vec<u8>)]) -> bool {
+        let mut is_new = false;
+        for (copy, hint) in hints {
+            if let Some(slot) = self.group.slots.get_mut(usize::from(*copy)) {
+                let before = slot.hint.clone();
+                slot.set_hint(hint);
+                is_new |= slot.hint != before;
+            }
+        }
+        is_new
+    }
+
+    /// Begins an epoch with other rules.
+    pub(super) fn change_rules(
+        &mut self,
+        rules: Rules,
+        origin: Origin,
+        tid: Tid,
+    ) -> Result<(), TransitionFault> {
+        let mut group = self.group.clone();
+        group.set_rules(rules)?;
+        group.begin(Cause::Policy, &origin.stamp(tid))?;
+        self.old_rule = Some(self.group.policy.runtime);
+        self.group = group;
+        Ok(())
+    }
+
+    /// The copy that gets the right to write by this commit.
+    fn heir(&self) -> Option<u8> {
+        match (self.old_rule?, self.group.policy.runtime) {
+            (old, new @ Runtime::Holder(slot)) if old != new => Some(slot),
+            _ => None,
+        }
+    }
+
     fn committed(&mut self, tid: Tid) {
         let attached = self.set().attached();
+        self.old_rule = None;
         self.is_lagging = false;
         self.group.flush_seq = self.group.flush_seq.saturating_add(1);
         for (copy, slot) in (0_u8..).zip(&mut self.group.slots) {
@@ -163,7 +206,15 @@ pub(super) async fn finish<H: WriteHost>(
         if eject_lost(host, flusher, tid)? {
             continue;
         }
-        write_headers(host, flusher).await?;
+        if let Some(heir) = flusher.lineage.as_ref().and_then(Lineage::heir) {
+            // whoever had the right knows that it is gone before somebody else has it
+            write_headers(host, flusher, !(1 << heir)).await?;
+            host.barrier().await?;
+            if eject_lost(host, flusher, tid)? {
+                continue;
+            }
+        }
+        write_headers(host, flusher, u8::MAX).await?;
         host.barrier().await?;
         if !eject_lost(host, flusher, tid)? || Rule::EpochFirst.is_off() {
             break;
@@ -247,9 +298,13 @@ async fn write_shadows<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<
     Ok(())
 }
 
-async fn write_headers<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(), Error> {
+async fn write_headers<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    copies: u8,
+) -> Result<(), Error> {
     let (checks, lineage) = (*flusher.writer.checks(), flusher.lineage.as_ref());
-    for (copy, header) in &mut flusher.headers {
+    for (copy, header) in flusher.headers.iter_mut().filter(|(copy, _)| copies & 1 << copy != 0) {
         name_copies(*copy, header, lineage);
         let (offset, bytes) = header.again(&checks);
         for (offset, bytes) in header.changes(offset, bytes) {

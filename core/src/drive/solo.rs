@@ -20,7 +20,7 @@ use super::pfs::PfsChange;
 use super::resync::{Filled, resync};
 use super::scrub::{self, Scrub};
 use super::{Host, read_any, read_stored, repair, rewrite_piece, run, write_header, write_piece};
-use crate::copies::EpochId;
+use crate::copies::{EpochId, Rules};
 use crate::dirty::{Budget, Memory};
 use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use crate::error::Error;
@@ -154,6 +154,28 @@ impl<S: Storage> Solo<S> {
     pub async fn replace_copy(&self, slot: u8, new: NewCopy) -> Result<u8, MemberError> {
         let mut flusher = self.take_flusher()?;
         let result = copies::replace(self, &mut flusher, slot, new).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Leaves a copy behind on purpose; see [`detach`](super::copies::detach).
+    ///
+    /// # Errors
+    /// Why it cannot be; [`Error::Busy`] while a flush is on its way.
+    pub async fn detach_copy(&self, slot: u8) -> Result<(), MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = copies::detach(self, &mut flusher, slot).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Changes the rules of the group; see [`set_rules`](super::copies::set_rules).
+    ///
+    /// # Errors
+    /// Why they cannot be these; [`Error::Busy`] while a flush is on its way.
+    pub async fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = copies::set_rules(self, &mut flusher, rules).await;
         self.flusher.replace(Some(flusher));
         result
     }

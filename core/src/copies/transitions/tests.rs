@@ -134,7 +134,9 @@ fn what_a_state_does_not_allow() {
     assert_eq!(group.discard(1, EpochId([7; 16]), Tid(1)), state(1, CopyState::InSync));
     assert_eq!(group.eject(2, Tid(1), false), state(2, CopyState::Empty));
     assert_eq!(group.promote(2, Tid(1), &stamp(9, 9)), state(2, CopyState::Empty));
-    assert_eq!(group.hand_over(2, Tid(1)), state(2, CopyState::Empty));
+    let held = Rules { runtime: Runtime::Holder(2), ..group.rules() };
+    assert_eq!(group.set_rules(held), state(2, CopyState::Empty));
+    assert_eq!(group.detach(2), state(2, CopyState::Empty));
     assert_eq!(group.retire(3), state(3, CopyState::Empty));
     for slot in [4, 255] {
         assert_eq!(group.eject(slot, Tid(1), false), Err(TransitionFault::NoSlot(slot)));
