@@ -37,19 +37,22 @@ pub trait Listener {
     fn went_on(&mut self, progress: Progress);
 }
 
-/// Checks `image`; with its file contents if `with_data`.
+/// Checks `image`; with its file contents if `with_data`. With `copy`, that copy is checked and no
+/// other one asked ([`CheckOptions::copy`]).
 ///
 /// # Errors
 /// What the listener failed with.
 pub fn check<L: Listener>(
     image: &Image,
     with_data: bool,
+    copy: Option<u8>,
     listener: &mut L,
 ) -> Result<Summary, L::Failure> {
-    examine(image, with_data, listener).map(|machine| machine.summary())
+    let options = CheckOptions { data: with_data, copy, ..CheckOptions::default() };
+    run(image, options, listener).map(|machine| machine.summary())
 }
 
-/// As [`check`], and gives the machine, which knows more than it found.
+/// As [`check`] without a copy, and gives the machine, which knows more than it found.
 ///
 /// # Errors
 /// What the listener failed with.
@@ -58,8 +61,15 @@ pub fn examine<L: Listener>(
     with_data: bool,
     listener: &mut L,
 ) -> Result<Check, L::Failure> {
-    let options = CheckOptions { data: with_data, batch: BATCH, ..CheckOptions::default() };
-    let mut machine = Check::new(image.volume(), options);
+    run(image, CheckOptions { data: with_data, ..CheckOptions::default() }, listener)
+}
+
+fn run<L: Listener>(
+    image: &Image,
+    options: CheckOptions,
+    listener: &mut L,
+) -> Result<Check, L::Failure> {
+    let mut machine = Check::new(image.volume(), CheckOptions { batch: BATCH, ..options });
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
     let (jobs, queue) = channel();
     let queue = Mutex::new(queue);

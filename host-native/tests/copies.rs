@@ -468,6 +468,42 @@ fn copies_are_formatted_or_refused() {
     refused(&["copies", "status", plain], "is no volume of copies");
     refused(&["copies", "resync", plain], "no directory of a mount");
     refused(&["repair", "--apply", a, b], "repairs of those are not made");
-    refused(&["grow", a, "--volume", b], "a volume of copies cannot grow");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn copies_grow_and_are_checked_each_by_itself() {
+    let folder = fresh("grow-copies");
+    let images = ["a.img", "b.img"].map(|name| folder.join(name));
+    let [a, b] = [&images[0], &images[1]].map(|path| path.to_str().unwrap());
+    assert_eq!(run(&["format", "--size", "64M", "--copy", a, "--copy", b]).2, 0);
+    let folder_of_files = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = folder_of_files.to_str().unwrap();
+    assert_eq!(run(&["copy-in", a, "--volume", b, files, "/"]).2, 0);
+    File::options().write(true).open(&images[1]).unwrap().set_len(1 << 30).unwrap();
+    let (text, error, code) = run(&["grow", a, "--volume", b]);
+    assert!(code == 0 && text.contains("copy 0: 67108864 bytes, as large"), "{text}{error}");
+    assert!(text.contains("copy 1: from 67108864 to 1073741824 bytes"), "{text}");
+    let (text, error, code) = run(&["check", a, b]);
+    assert!(code == 0 && text.contains(": clean: 0 fatal"), "{text}{error}");
+    for (copy, path) in [(0, a), (1, b)] {
+        assert!(text.contains(&format!("copy {copy} ({path}): 0 fatal, 0 repairable")), "{text}");
+    }
+    // the first megabyte of blocks of one copy is lost; the other has it
+    let noise = [0x5a; 1 << 20];
+    let used = 8 << 20;
+    for at in (used..32 << 20).step_by(1 << 20) {
+        File::options().write(true).open(&images[1]).unwrap().write_all_at(&noise, at).unwrap();
+    }
+    let (text, error, code) = run(&["check", a, b]);
+    assert!(code == 4 && text.contains(&format!("fatal: copy 1 ({b}): ")), "{text}{error}");
+    assert!(!text.contains(&format!("fatal: copy 0 ({a}): ")), "{text}");
+    assert!(text.contains(&format!("copy 0 ({a}): 0 fatal")), "{text}");
+    let (json, _, code) = run(&["check", "--json", a, b]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(code, 4);
+    assert_eq!(json["copies"][0]["summary"]["fatal"], 0, "{json}");
+    assert_ne!(json["copies"][1]["summary"]["fatal"], 0, "{json}");
+    assert!(json["findings"].as_array().unwrap().iter().all(|one| one["copy"] == 1), "{json}");
     fs::remove_dir_all(&folder).unwrap();
 }

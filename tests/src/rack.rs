@@ -99,6 +99,11 @@ impl Rack {
         self.disks.patch_on(DeviceIndex(disk), offset, bytes);
     }
 
+    /// A disk has another length from now on; what it gains is zeros.
+    pub fn grow(&self, disk: u8, len: u64) {
+        self.disks.grow(DeviceIndex(disk), len);
+    }
+
     /// What is on a disk.
     ///
     /// # Panics

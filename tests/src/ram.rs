@@ -100,6 +100,11 @@ impl RamDisk {
         pages.iter().map(|(number, page)| (number * PAGE, Rc::clone(page))).collect()
     }
 
+    /// A device has another length from now on; what it gains is zeros.
+    pub fn grow(&self, device: DeviceIndex, len: u64) {
+        self.inner.borrow_mut().devices[usize::from(device.0)].len = len;
+    }
+
     /// Writes to the first device behind everybody's back: no event, no failure.
     ///
     /// # Panics

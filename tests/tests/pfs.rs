@@ -288,7 +288,7 @@ fn a_volume_grows_with_its_device() {
     drop(host);
     bytes.resize((200 << 20) + 12345, 0);
     let host = WritingHost::open(RamDisk::with(bytes), 16 << 20).unwrap();
-    let grown = ready(host.grow()).unwrap();
+    let grown = ready(host.grow(0)).unwrap();
     assert_eq!((grown.from, grown.to), (64 << 20, 200 << 20));
     assert_eq!(grown.freed, 136 << 20);
     let disk = host.storage().clone();
@@ -296,7 +296,7 @@ fn a_volume_grows_with_its_device() {
     let host = WritingHost::open(disk, 16 << 20).unwrap();
     let after = host.volume().space();
     assert_eq!(after.size_bytes - before.size_bytes, 136 << 20);
-    assert_eq!(ready(host.grow()).unwrap().freed, 0);
+    assert_eq!(ready(host.grow(0)).unwrap().freed, 0);
     let pfs = host.open_pfs("DATA").unwrap();
     for number in 0..30 {
         file(&host, pfs, &format!("new {number}"), &noise(4_000_000));

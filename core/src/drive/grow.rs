@@ -2,9 +2,12 @@
 
 use super::change::WriteHost;
 use super::commit::{Flusher, flush};
+use super::finish::Lineage;
 use super::open::load_freemap;
 use crate::error::Error;
-use crate::media::header::HEADER_SLOTS;
+use crate::flush::HeaderWriter;
+use crate::freemap::Freemap;
+use crate::media::header::{HEADER_SLOTS, Version};
 
 /// A volume ends at a multiple of this, 8 MiB.
 const VOLUME_ALIGN: u64 = 8 << 20;
@@ -20,20 +23,24 @@ pub struct Grown {
     pub freed: u64,
 }
 
-/// Makes a file system of one volume as large as its device, which has `device_size` bytes. What is
-/// in memory of the volume stays as it was: it has to be opened anew to use the space.
+/// Makes a file system of one volume as large as its device, which has `device_size` bytes; of a
+/// volume of copies, `copy`, whose device that is. What is in memory of the volume stays as it was:
+/// it has to be opened anew to use the space.
 ///
 /// # Errors
-/// [`Error::NotSupported`] for a file system of several volumes; [`Error::InvalidArgument`] if the
-/// device is smaller than the volume; or the volume failed.
+/// [`Error::NotSupported`] for a file system of several volumes, and for a copy that is not written
+/// to; [`Error::InvalidArgument`] if the device is smaller than the volume; or the volume failed.
 pub async fn grow<H: WriteHost>(
     host: &H,
     flusher: &mut Flusher,
+    copy: u8,
     device_size: u64,
 ) -> Result<Grown, Error> {
-    let raw = flusher.header().raw();
+    let raw = header_of(flusher, copy)?.raw_mut();
     let (version, from) = (raw.version.get(), raw.volu_size.get());
-    if version > 1 && raw.nvolumes > 1 {
+    // version 1 and copies know no total, and whoever sets one is refused everywhere
+    let has_total = version == Version::V2.number();
+    if has_total && raw.nvolumes > 1 {
         return Err(Error::NotSupported);
     }
     let to = device_size / VOLUME_ALIGN * VOLUME_ALIGN;
@@ -44,13 +51,19 @@ pub async fn grow<H: WriteHost>(
         return Ok(Grown { from, to, freed: 0 });
     }
     flush(host, flusher, false).await?;
-    load_freemap(host, 0, flusher.writer_mut().freemap_mut(), u64::MAX).await?;
+    let own = |of: &(u8, &mut Freemap)| of.0 == copy;
+    let (_, freemap) = flusher.writer.freemaps_mut().find(own).ok_or(Error::NotSupported)?;
+    load_freemap(host, copy, freemap, u64::MAX).await?;
     // all of it was loaded; a zone that cannot be is one that cannot be grown
-    let freed = flusher.writer_mut().freemap_mut().grow(to).map_err(|_| Error::NotSupported)?;
-    let raw = flusher.header_mut().raw_mut();
+    let freed = freemap.grow(to).map_err(|_| Error::NotSupported)?;
+    let live = flusher.lineage.as_ref().map(Lineage::live);
+    if let Some((live, device)) = live.and_then(|live| Some((live, live.device(copy)?))) {
+        // the freemap may put its blocks into what is new
+        live.place(copy, device, to, device_size);
+    }
+    let raw = header_of(flusher, copy)?.raw_mut();
     raw.volu_size.set(to);
-    // version 1 knows no total, and whoever sets one is refused everywhere
-    if version > 1 {
+    if has_total {
         raw.total_size.set(to);
     }
     raw.allocator_size.set(raw.allocator_size.get().saturating_add(freed));
@@ -59,4 +72,9 @@ pub async fn grow<H: WriteHost>(
         flush(host, flusher, true).await?;
     }
     Ok(Grown { from, to, freed })
+}
+
+fn header_of(flusher: &mut Flusher, copy: u8) -> Result<&mut HeaderWriter, Error> {
+    let own = flusher.headers.iter_mut().find(|(of, _)| *of == copy);
+    own.map(|(_, header)| header).ok_or(Error::NotSupported)
 }

@@ -344,15 +344,19 @@ impl<S: Storage> Solo<S> {
         result
     }
 
-    /// Makes a file system of one volume as large as its device; see [`grow`](super::grow). It has
-    /// to be opened anew then.
+    /// Makes a file system of one volume as large as its device, or `copy` of a volume of copies; see
+    /// [`grow`](super::grow). It has to be opened anew then.
     ///
     /// # Errors
     /// Why it cannot grow; [`Error::Busy`] while a flush is on its way.
-    pub async fn grow(&self) -> Result<Grown, Error> {
-        let size = self.storage.size(self.volume.root_device());
+    pub async fn grow(&self, copy: u8) -> Result<Grown, Error> {
+        let device = match self.volume.copies() {
+            None => self.volume.root_device(),
+            Some(live) => live.device(copy).ok_or(Error::NotSupported)?,
+        };
+        let size = self.storage.size(device);
         let mut flusher = self.take_flusher()?;
-        let result = grow(self, &mut flusher, size).await;
+        let result = grow(self, &mut flusher, copy, size).await;
         self.flusher.replace(Some(flusher));
         result
     }

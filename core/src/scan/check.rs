@@ -18,14 +18,14 @@ use super::freemap::{Static, Totals};
 use super::names::Names;
 use super::space::Space;
 use crate::engine::{Block, BlockId, Want};
-use crate::error::{Error, HeaderFault, Place};
+use crate::error::{Damage, DamageKind, Error, HeaderFault, Place};
 use crate::freemap::Marks;
 use crate::media::SEGMENT_LEN;
 use crate::media::blockref::{Blockref, Statistics};
-use crate::media::header::HEADER_STRIDE;
+use crate::media::header::{HEADER_STRIDE, VolumeHeader};
 use crate::media::raw::RawBlockref;
 use crate::tree::Holder;
-use crate::units::Inum;
+use crate::units::{DeviceIndex, Inum};
 use crate::volume::{Piece, Volume};
 
 /// Passes over one PFS before its names are given up: more than any sound one needs.
@@ -49,6 +49,10 @@ pub struct CheckOptions {
     pub shared_files: usize,
     /// Memory in bytes for the search for overlapping blocks: 256 KiB for each GiB in use.
     pub overlap_memory: usize,
+    /// The copy to check, of a volume of copies: every block is read from there and from nowhere
+    /// else, and its own freemap is compared. It has to be one of [`Check::copies`]. Without, blocks
+    /// are read wherever they are good, and the freemap is that of the [home](Volume::home).
+    pub copy: Option<u8>,
 }
 
 impl Default for CheckOptions {
@@ -60,6 +64,7 @@ impl Default for CheckOptions {
             directories_per_pass: 1 << 20,
             shared_files: 512 << 10,
             overlap_memory: 128 << 20,
+            copy: None,
         }
     }
 }
@@ -241,15 +246,28 @@ pub(super) struct OpenNode {
 }
 
 impl Check {
+    /// The copies of `volume` that can be checked by themselves: those that are there, in sync, and
+    /// have the newest header. What another one holds is an older state, or a part of this one. None
+    /// on a volume without copies.
+    #[must_use]
+    pub fn copies(volume: &Volume) -> Vec<u8> {
+        let Some(copies) = volume.group() else {
+            return Vec::new();
+        };
+        let in_sync = copies.group().in_sync() & !copies.decision().lagging;
+        let checked = copies.headers().iter().map(|one| one.copy);
+        checked.filter(|copy| in_sync & 1 << copy != 0).collect()
+    }
+
     /// A check of `volume` from the start.
     #[must_use]
     pub fn new(volume: &Volume, options: CheckOptions) -> Self {
-        let header = volume.header();
+        let header = header_of(volume, options.copy);
         let total_size = header.total_size();
         let mut check = Self {
             options,
             header: HeaderFacts {
-                home: volume.home(),
+                home: options.copy.or_else(|| volume.home()),
                 freemap_table: *header.freemap_table(),
                 reserved: Static {
                     below: header.allocator_beg().0.div_ceil(SEGMENT_LEN) * SEGMENT_LEN,
@@ -294,15 +312,31 @@ impl Check {
     pub fn step(&mut self) -> Step {
         loop {
             if !self.batch.is_empty() {
-                return Step::Read(
-                    self.batch.iter().filter_map(|t| Want::of(&t.blockref)).collect(),
-                );
+                return Step::Read(self.batch.iter().filter_map(|task| self.want(task)).collect());
             }
             let from = self.stack.len() - self.stack.len().min(self.options.batch.max(1));
-            self.batch = self.stack.split_off(from);
-            if self.batch.is_empty() && !self.next_stage() {
+            let tasks = self.stack.split_off(from);
+            if tasks.is_empty() && !self.next_stage() {
                 return Step::Done;
             }
+            for task in tasks {
+                if self.want(&task).is_some() {
+                    self.batch.push(task);
+                } else {
+                    let damage = Damage::new(task.blockref.place(), DamageKind::NoCopy);
+                    self.unreadable(&task, damage.into());
+                }
+            }
+        }
+    }
+
+    /// How the block of a task is asked for; `None` if the copy that is checked does not have it.
+    fn want(&self, task: &Task) -> Option<Want> {
+        let want = Want::of(&task.blockref)?;
+        match (self.options.copy, task.role) {
+            (None, _) => Some(want),
+            (Some(copy), Role::FreemapNode | Role::FreemapLeaf) => Some(want.only_on(copy)),
+            (Some(copy), _) => want.on(copy),
         }
     }
 
@@ -368,7 +402,9 @@ impl Check {
     }
 
     fn look_at_headers(&mut self, volume: &Volume) {
-        for slot in volume.header_slots() {
+        let device = self.options.copy.and_then(|copy| volume.copies()?.device(copy));
+        let is_meant = |of: DeviceIndex| device.is_none_or(|device| device == of);
+        for slot in volume.header_slots().iter().filter(|slot| is_meant(slot.device)) {
             // A volume may be smaller than its device; then nothing is owed to the slots behind it.
             let offset = u64::from(slot.slot) * HEADER_STRIDE;
             let is_behind = |piece: &Piece| piece.device == slot.device && offset >= piece.size;
@@ -381,7 +417,8 @@ impl Check {
                 self.report(FindingKind::Header { device, slot, fault }, None, None);
             }
         }
-        for piece in volume.pieces().iter().filter(|piece| piece.device_size < piece.size) {
+        let is_cut = |piece: &&Piece| is_meant(piece.device) && piece.device_size < piece.size;
+        for piece in volume.pieces().iter().filter(is_cut) {
             let (device, size, need) = (piece.device, piece.device_size, piece.size);
             self.report(FindingKind::Truncated { device, size, need }, None, None);
         }
@@ -477,4 +514,11 @@ impl Check {
         }
         self.stack.push(Task { blockref, role, parent, owner });
     }
+}
+
+/// The header of `copy`, or of the volume.
+fn header_of(volume: &Volume, copy: Option<u8>) -> &VolumeHeader {
+    let copies = volume.group().map_or(&[][..], |copies| copies.headers());
+    let own = copies.iter().find(|one| Some(one.copy) == copy);
+    own.map_or_else(|| volume.header(), |one| &one.header)
 }

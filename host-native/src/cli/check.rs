@@ -24,6 +24,8 @@ const PATHS_MAX: usize = 200;
 
 /// Check a file system: every block, every name, the freemap.
 ///
+/// Of a volume of copies, every copy that is in sync is checked by itself.
+///
 /// Exit code: 0 clean, 1 something can be put right, 4 something is lost, 8 the check could not
 /// run, 16 wrong arguments.
 #[derive(Debug, Args)]
@@ -49,6 +51,8 @@ struct FindingReport {
     grade: Grade,
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pfs: Option<JsonName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     inum: Option<Inum>,
@@ -64,6 +68,18 @@ struct End {
     result: &'static str,
     exit_code: u8,
     summary: Summary,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    copies: Vec<CopyEnd>,
+}
+
+/// What the check of one copy came to.
+#[derive(Serialize)]
+struct CopyEnd {
+    copy: u8,
+    path: String,
+    /// None of a copy that is behind: it is no whole volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<Summary>,
 }
 
 impl CheckCommand {
@@ -76,12 +92,17 @@ impl CheckCommand {
             is_json: self.json,
             is_quiet: self.quiet,
             is_first: true,
+            copy: None,
             paths: Paths::default(),
         };
         if self.json {
             write!(telling.out, "{{\"format\":\"farrier-check-1\",\"findings\":[")?;
         }
-        let summary = check(&image, !self.no_data, &mut telling)?;
+        let copies = self.check_copies(&image, &mut telling)?;
+        let summary = match copies.is_empty() {
+            true => check(&image, !self.no_data, None, &mut telling)?,
+            false => summed(&copies),
+        };
         telling.bar.finish_and_clear();
         let (result, code) = match summary.worst() {
             None | Some(Grade::Information) => ("clean", 0),
@@ -89,14 +110,57 @@ impl CheckCommand {
             Some(Grade::Fatal) => ("damaged", 4),
         };
         if self.json {
-            let end = serde_json::to_string(&End { result, exit_code: code, summary })?;
+            let end = serde_json::to_string(&End { result, exit_code: code, summary, copies })?;
             // the document goes on with the end's own fields
             writeln!(telling.out, "],{}", end.trim_start_matches('{'))?;
         } else {
-            write_summary(&mut telling.out, &image, result, &summary)?;
+            write_summary(&mut telling.out, &image, result, &summary, &copies)?;
         }
         telling.out.flush()?;
         if code == 0 { Ok(()) } else { Err(Failure::told().with_code(code)) }
+    }
+}
+
+impl CheckCommand {
+    /// Checks the copies of a volume one by one; nothing comes of a volume without.
+    fn check_copies(
+        &self,
+        image: &Arc<Image>,
+        telling: &mut Telling,
+    ) -> Result<Vec<CopyEnd>, Failure> {
+        let volume = image.volume();
+        let checked = Check::copies(volume);
+        let mut ends = Vec::new();
+        for one in volume.group().map_or(&[][..], |copies| copies.headers()) {
+            let path = image.blocks().devices().path(one.device);
+            let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+            let copy = one.copy;
+            telling.copy = Some((copy, path.clone()));
+            let summary = match checked.contains(&copy) {
+                true => Some(check(image, !self.no_data, Some(copy), telling)?),
+                false => None,
+            };
+            ends.push(CopyEnd { copy, path, summary });
+        }
+        telling.copy = None;
+        if checked.is_empty() {
+            // what is shown of such a volume is checked as it is shown
+            ends.clear();
+        }
+        Ok(ends)
+    }
+}
+
+/// What the checks of several copies came to: the findings of all; what there is, of the one with
+/// the most.
+fn summed(copies: &[CopyEnd]) -> Summary {
+    let summaries = || copies.iter().filter_map(|one| one.summary);
+    let most = summaries().max_by_key(|one| one.bytes).unwrap_or_default();
+    Summary {
+        information: summaries().map(|one| one.information).sum(),
+        repairable: summaries().map(|one| one.repairable).sum(),
+        fatal: summaries().map(|one| one.fatal).sum(),
+        ..most
     }
 }
 
@@ -108,6 +172,8 @@ struct Telling {
     is_json: bool,
     is_quiet: bool,
     is_first: bool,
+    /// The copy that is being checked, and its device.
+    copy: Option<(u8, String)>,
     paths: Paths,
 }
 
@@ -129,6 +195,7 @@ impl Listener for Telling {
             let report = FindingReport {
                 grade: finding.grade(),
                 code: finding.kind.code(),
+                copy: self.copy.as_ref().map(|(copy, _)| *copy),
                 pfs: label.as_deref().map(JsonName::new),
                 inum: finding.inum,
                 path: path.as_deref().map(JsonName::new),
@@ -141,6 +208,9 @@ impl Listener for Telling {
             return Ok(write!(self.out, "{comma}\n{json}")?);
         }
         let mut line = format!("{}: ", finding.grade().name());
+        if let Some((copy, path)) = &self.copy {
+            line.push_str(&format!("copy {copy} ({path}): "));
+        }
         if let Some(label) = &label {
             line.push_str(&escaped(label));
             line.push_str(": ");
@@ -231,7 +301,25 @@ fn write_summary(
     image: &Image,
     result: &str,
     summary: &Summary,
+    copies: &[CopyEnd],
 ) -> io::Result<()> {
+    for one in copies {
+        let (copy, path) = (one.copy, &one.path);
+        match &one.summary {
+            Some(one) => writeln!(
+                out,
+                "copy {copy} ({path}): {} fatal, {} repairable; {} in use",
+                one.fatal,
+                one.repairable,
+                bytes(one.allocated_bytes)
+            )?,
+            None => writeln!(
+                out,
+                "copy {copy} ({path}): not checked: it does not hold the newest state; mount the \
+                 volume with it, which brings it up to date"
+            )?,
+        }
+    }
     writeln!(
         out,
         "{}: {result}: {} fatal, {} repairable, {} worth knowing",
