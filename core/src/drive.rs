@@ -3,6 +3,7 @@
 //! The host owns the cache and says how it is shared ([`Host`]); everything else is here. Dropping
 //! a future of this module is harmless at any time: operations have changed nothing.
 
+pub mod attach;
 mod blocks;
 pub mod bulkfree;
 pub mod change;

@@ -30,9 +30,17 @@ const CACHE: usize = 64 << 10;
 /// # Panics
 /// It cannot be made.
 pub fn format_copies(rack: &Rack) {
+    format_copies_named(rack, 0);
+}
+
+/// As [`format_copies`], with ids that only who says the same `name` gets.
+///
+/// # Panics
+/// It cannot be made.
+pub fn format_copies_named(rack: &Rack, name: u8) {
     let count = u8::try_from(rack.device_count()).expect("a few disks");
     let sizes = (0..count).map(|index| rack.size(DeviceIndex(index))).collect();
-    let mut number = 0_u8;
+    let mut number = name;
     let options = FormatOptions {
         version: Version::Copies,
         ..FormatOptions::new(sizes, WallTime(1_600_000_000_000_000))

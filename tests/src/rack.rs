@@ -44,6 +44,8 @@ pub struct Rack {
     disks: RamDisk,
     state: Rc<RefCell<Vec<(Mode, Traffic)>>>,
     shown: Rc<RefCell<Vec<u8>>>,
+    /// Writes and barriers left until the power goes.
+    left: Rc<RefCell<Option<u64>>>,
 }
 
 impl Rack {
@@ -58,6 +60,7 @@ impl Rack {
             disks: RamDisk::of(sizes),
             state: Rc::new(RefCell::new(vec![<_>::default(); sizes.len()])),
             shown: Rc::new(RefCell::new((0..count).collect())),
+            left: Rc::default(),
         }
     }
 
@@ -80,12 +83,30 @@ impl Rack {
             disks: self.disks.fork(),
             state: Rc::new(RefCell::new(vec![<_>::default(); count])),
             shown: Rc::new(RefCell::new(self.shown.borrow().clone())),
+            left: Rc::default(),
         }
     }
 
     /// From now on `disk` does this.
     pub fn set(&self, disk: u8, mode: Mode) {
         self.state.borrow_mut()[usize::from(disk)].0 = mode;
+    }
+
+    /// After the next `count` writes and barriers the power goes: nothing more reaches any disk.
+    pub fn cut_after(&self, count: Option<u64>) {
+        *self.left.borrow_mut() = count;
+    }
+
+    /// Whether the power has gone; if not, one thing more is done.
+    fn is_cut(&self) -> bool {
+        match &mut *self.left.borrow_mut() {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
     }
 
     /// What was asked of `disk` since the last time.
@@ -167,6 +188,9 @@ impl Storage for Rack {
             traffic.written_bytes += bytes.len() as u64;
         });
         let fault = |cause| DeviceFault::write(device, offset, bytes.len(), cause);
+        if self.is_cut() {
+            return Err(fault(FaultCause::Gone));
+        }
         match self.mode(device) {
             Mode::Gone => Err(fault(FaultCause::Gone)),
             Mode::NoWrites => Err(fault(FaultCause::Medium(5))),
@@ -176,6 +200,9 @@ impl Storage for Rack {
     }
 
     async fn barrier(&self, device: DeviceIndex) -> Result<(), DeviceFault> {
+        if self.is_cut() {
+            return Err(DeviceFault::barrier(device, FaultCause::Gone));
+        }
         match self.mode(device) {
             Mode::Fine | Mode::Forgetful => self.disks.barrier(self.disk(device)).await,
             _ => Err(DeviceFault::barrier(device, FaultCause::Medium(5))),

@@ -43,7 +43,7 @@ pub async fn open_for_writing<H: Host>(
     let mut freemap = freemap_of(header)?;
     load_freemap(host, 0, &mut freemap, FREE_BYTES_WANTED).await?;
     if header.mirror_tid() > header.freemap_tid() {
-        recover(host, volume, header.freemap_tid(), None, &mut freemap).await?;
+        recover(host, volume.super_root(), header.freemap_tid(), None, &mut freemap).await?;
     }
     let writer = Writer::new(freemap, header.mirror_tid(), *volume.checks());
     let memory = memory_of(volume, &writer);
@@ -51,7 +51,8 @@ pub async fn open_for_writing<H: Host>(
     Ok((flusher, memory))
 }
 
-fn freemap_of(header: &VolumeHeader) -> Result<Freemap, Error> {
+/// The allocator that a header refers to; nothing of it is loaded yet.
+pub(super) fn freemap_of(header: &VolumeHeader) -> Result<Freemap, Error> {
     Ok(Freemap::new(
         header.total_size(),
         header.allocator_beg(),
@@ -82,7 +83,7 @@ async fn open_copies<H: Host>(
         load_freemap(host, one.copy, &mut freemap, u64::MAX).await?;
         let known = one.header.freemap_tid();
         if volume.header().mirror_tid() > known {
-            recover(host, volume, known, Some(one.copy), &mut freemap).await?;
+            recover(host, volume.super_root(), known, Some(one.copy), &mut freemap).await?;
         }
         freemaps.push((one.copy, freemap));
         let mut writer = HeaderWriter::new(&one.header, one.slot);
@@ -176,20 +177,21 @@ pub(super) async fn open_root<H: super::change::WriteHost>(
     Ok(())
 }
 
-/// Marks what was written after the freemap was (media format 9.3): other writers may leave a
-/// freemap that is a little older than the tree.
+/// Marks what was written after the freemap was, which knows everything up to `known` (media format
+/// 9.3): other writers may leave a freemap that is a little older than the tree, and a copy that
+/// failed has the freemap of the commit before. With copies, what lies on `copy`.
 ///
 /// # Errors
 /// Damage in what is newer than the freemap, or [`Error::ReadOnly`] where the freemap cannot take it
 /// in: something that is in use might be handed out.
-async fn recover<H: Host>(
+pub(super) async fn recover<H: Host>(
     host: &H,
-    volume: &Volume,
+    super_root: Blockref,
     known: Tid,
     copy: Option<u8>,
     freemap: &mut Freemap,
 ) -> Result<(), Error> {
-    let mut stack = Vec::from([volume.super_root()]);
+    let mut stack = Vec::from([super_root]);
     while let Some(blockref) = stack.pop() {
         if blockref.mirror_tid() <= known {
             continue;

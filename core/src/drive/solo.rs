@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
+use super::attach::{AttachError, attach, identify};
 use super::bulkfree::{self, Freed};
 use super::change::{self, Origin, Pressure, WriteHost};
 use super::commit::{self, Flusher};
@@ -29,6 +30,7 @@ use crate::fs::Pfs;
 use crate::repair::Plan;
 use crate::scan::Bulkfree;
 use crate::storage::Storage;
+use crate::units::DeviceIndex;
 use crate::volume::{OpenOptions, Volume};
 
 /// Memory that changes may take before a flush is made of them, by default.
@@ -132,6 +134,22 @@ impl<S: Storage> Solo<S> {
     pub async fn add_copy(&self, new: NewCopy) -> Result<u8, MemberError> {
         let mut flusher = self.take_flusher()?;
         let result = copies::add(self, &mut flusher, new).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Attaches a copy that came back on `device`; see [`attach`].
+    ///
+    /// # Errors
+    /// Why it cannot be attached; [`Error::Busy`] while a flush is on its way.
+    pub async fn attach_copy(
+        &self,
+        device: DeviceIndex,
+        is_asked_for: bool,
+    ) -> Result<u8, AttachError> {
+        let found = identify(&self.storage, device, self.volume.checks()).await?;
+        let mut flusher = self.take_flusher()?;
+        let result = attach(self, &mut flusher, &found, is_asked_for).await;
         self.flusher.replace(Some(flusher));
         result
     }

@@ -41,20 +41,42 @@ pub fn header_reads(device_sizes: &[u64]) -> Result<Vec<HeaderRead>, Refusal> {
     }
     let mut reads = Vec::new();
     for (index, &size) in (0_u8..).zip(device_sizes) {
-        let device = DeviceIndex(index);
-        if size < HEADER_LEN as u64 {
-            return Err(Refusal::TooSmall { device, size });
-        }
-        reads.extend((0..4_u8).filter_map(|slot| {
-            let offset = VolumeHeader::slot_offset(u64::from(slot), size)?;
-            Some(HeaderRead { device, slot, offset, len: HEADER_LEN })
-        }));
-        if VolumeHeader::is_single(size) && SHADOW_OFFSET + HEADER_LEN as u64 <= size {
-            let (slot, offset) = (SHADOW_SLOT, SHADOW_OFFSET);
-            reads.push(HeaderRead { device, slot, offset, len: HEADER_LEN });
-        }
+        reads.extend(header_reads_of(DeviceIndex(index), size)?);
     }
     Ok(reads)
+}
+
+/// The header copies that one device of this size may hold.
+///
+/// # Errors
+/// It cannot hold a header.
+pub fn header_reads_of(device: DeviceIndex, size: u64) -> Result<Vec<HeaderRead>, Refusal> {
+    if size < HEADER_LEN as u64 {
+        return Err(Refusal::TooSmall { device, size });
+    }
+    let slots = (0..4_u8).filter_map(|slot| {
+        let offset = VolumeHeader::slot_offset(u64::from(slot), size)?;
+        Some(HeaderRead { device, slot, offset, len: HEADER_LEN })
+    });
+    let mut reads: Vec<_> = slots.collect();
+    if VolumeHeader::is_single(size) && SHADOW_OFFSET + HEADER_LEN as u64 <= size {
+        let (slot, offset) = (SHADOW_SLOT, SHADOW_OFFSET);
+        reads.push(HeaderRead { device, slot, offset, len: HEADER_LEN });
+    }
+    Ok(reads)
+}
+
+/// The newest header of one device and the slot that it is in, by what [`header_reads_of`] asked
+/// for: for a device that appears while a volume is in use.
+///
+/// # Errors
+/// The device holds no volume that we can read.
+pub fn newest_header(
+    device: DeviceIndex,
+    got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>,
+    checks: &Checks,
+) -> Result<(u8, VolumeHeader), Refusal> {
+    choose(device, &judge(got, checks), None)
 }
 
 /// How to open.

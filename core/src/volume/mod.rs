@@ -12,7 +12,10 @@ mod format;
 mod group;
 mod live;
 
-pub use assemble::{HeaderRead, HeaderSlot, OpenOptions, Piece, Space, Volume, header_reads};
+pub use assemble::{
+    HeaderRead, HeaderSlot, OpenOptions, Piece, Space, Volume, header_reads, header_reads_of,
+    newest_header,
+};
 pub use format::{
     Area, FormatNote, FormatOptions, FormatRefusal, FormatStep, Formatted, FormattedVolume, format,
 };
