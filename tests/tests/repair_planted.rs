@@ -4,20 +4,21 @@
 use std::mem::offset_of;
 
 use farrier_core::error::{BlockKind, Error};
+use farrier_core::fs::{Create, New, ReadDir};
 use farrier_core::media::blockref::Blockref;
 use farrier_core::media::inode::ObjectKind;
 use farrier_core::media::raw::RawInode;
 use farrier_core::repair::Doubt;
-use farrier_core::scan::Grade;
+use farrier_core::scan::{Finding, Grade};
 use farrier_core::storage::Storage;
-use farrier_core::units::DeviceIndex;
+use farrier_core::units::{DeviceIndex, Inum, WallTime};
 use farrier_tests::checking::second_opinion;
 use farrier_tests::images::{Damaged, scratch};
 use farrier_tests::ops::Random;
 use farrier_tests::ram::RamDisk;
 use farrier_tests::repairing::{ALL, apply, look, nothing_is_worse};
 use farrier_tests::surgeon::{DATA_OFF, EMBED, FLAGS, FREEMAP_TABLE, KEY, Surgeon};
-use farrier_tests::writing::format_storage;
+use farrier_tests::writing::{WritingHost, format_storage};
 
 /// Finds `code`, repairs, and leaves nothing to repair; tells in how many rounds.
 fn heals(ill: &Surgeon, what: &str, code: &str) -> usize {
@@ -95,6 +96,35 @@ fn roots_and_those_that_are_none_say_so() {
         heals(&ill, what, "pfs");
         ask_the_other(&ill, "roots");
     }
+}
+
+/// Whoever changes such a root does not lose what he wrote, and puts the number right.
+#[test]
+fn a_root_of_another_number_is_written_like_any() {
+    let ill = Surgeon::new("d-base1");
+    for (_, root) in ill.roots() {
+        ill.put(root + offset_of!(RawInode, inum) as u64, &77_u64.to_le_bytes());
+    }
+    ill.mend();
+    let make = |name: &str| {
+        let host = WritingHost::open(ill.disk.clone(), 1 << 20).unwrap();
+        let pfs = host.open_pfs("DATA").unwrap();
+        let (directory, name) = (Inum::ROOT, name.as_bytes().to_vec());
+        let now = WallTime(1_700_000_000_000_000);
+        let (new, mode, uid, gid) = (New::Directory, 0o755, 0, 0);
+        host.change(&Create { pfs, directory, name, new, mode, uid, gid, now }).unwrap();
+        host.flush().unwrap();
+        let list = ReadDir { pfs, directory, position: 0, limit: 99, with_attributes: true };
+        let names = host.run(&list).unwrap().entries;
+        names.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+    };
+    make("one");
+    let names = make("two");
+    assert!(names.contains(&b"one".to_vec()) && names.contains(&b"two".to_vec()), "{names:?}");
+    let wrong = look(&ill.disk, ALL).unwrap().findings;
+    let of_data = |one: &&Finding| one.kind.code() == "pfs" && one.pfs.is_some();
+    let of_data = wrong.iter().filter(of_data).count();
+    assert!(of_data < ill.roots().len(), "one of the roots is right now: {wrong:?}");
 }
 
 #[test]

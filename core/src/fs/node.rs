@@ -145,10 +145,13 @@ impl Node {
         Inode::parse(bytes).expect("parsed when the node was made")
     }
 
-    /// Its 1024 bytes, to be changed.
+    /// Its 1024 bytes, to be changed. The root of a PFS may say another number than its own on
+    /// media: it is put right by whoever changes it.
     #[must_use]
     pub fn raw(&self) -> RawInode {
-        self.inode().raw().clone()
+        let mut raw = self.inode().raw().clone();
+        raw.inum.set(self.inum.0);
+        raw
     }
 
     /// What it is.
