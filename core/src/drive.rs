@@ -13,6 +13,7 @@ mod finish;
 mod format;
 pub mod grow;
 pub mod heal;
+mod judge;
 pub mod open;
 pub mod pfs;
 pub mod promote;
@@ -25,6 +26,7 @@ pub use blocks::{
     Got, read_any, read_block, read_stored, rewrite_piece, write_header, write_piece,
 };
 pub use format::format;
+pub use judge::{may_write, refused};
 pub use open::load_freemap;
 
 use alloc::boxed::Box;

@@ -1,4 +1,5 @@
-//! How people write what the media says: times, modes, compression. Floor 2.
+//! How people write what the media says: times, modes, compression, and which
+//! devices a message is about. Floor 2.
 //!
 //! One place, so that every host writes it alike. Nothing here reads or decides anything.
 
@@ -6,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::media::inode::ObjectKind;
-use crate::units::WallTime;
+use crate::units::{DeviceIndex, WallTime};
 
 /// `2024-02-29 12:00:00`, UTC. The calendar has no end here: the media's times reach far.
 #[must_use]
@@ -16,6 +17,39 @@ pub fn time(time: WallTime) -> String {
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// What messages call a device, in front of its number.
+const DEVICE: &str = "device ";
+
+/// `text` with a name in place of `device N`, for each device that `name` knows.
+#[must_use]
+pub fn with_names(text: &str, name: impl Fn(DeviceIndex) -> Option<String>) -> String {
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(DEVICE) {
+        let (before, from) = rest.split_at(at);
+        let behind = from.get(DEVICE.len()..).unwrap_or_default();
+        let digits = behind.bytes().take_while(u8::is_ascii_digit).count();
+        let after = behind.get(digits..).unwrap_or_default();
+        // the id of a device follows that word as well, and begins with a digit at times
+        let is_number = digits > 0 && !after.starts_with(|c: char| c.is_alphanumeric());
+        let number = behind.get(..digits).filter(|_| is_number);
+        let index = number.and_then(|number| number.parse().ok()).map(DeviceIndex);
+        told.push_str(before);
+        match index.and_then(&name) {
+            Some(name) => {
+                told.push_str(&name);
+                rest = after;
+            }
+            None => {
+                told.push_str(DEVICE);
+                rest = behind;
+            }
+        }
+    }
+    told.push_str(rest);
+    told
 }
 
 /// `drwxr-xr-x`.
@@ -99,6 +133,18 @@ mod tests {
         let _ = time(WallTime(u64::MAX));
         let _ = time(WallTime(1 << 63));
         let _ = time(WallTime(i64::MAX.cast_unsigned()));
+    }
+
+    #[test]
+    fn numbers_of_devices_become_names_and_ids_stay() {
+        let names = ["/a", "/device 0"];
+        let name = |index: DeviceIndex| Some((*names.get(usize::from(index.0))?).into());
+        let told = |text: &str| with_names(text, name);
+        assert_eq!(told("device 0 and device 1: no"), "/a and /device 0: no");
+        assert_eq!(told("device 0"), "/a");
+        assert_eq!(told("device 00ab-cd"), "device 00ab-cd");
+        assert_eq!(told("device 7 (copy 1)"), "device 7 (copy 1)");
+        assert_eq!(told("the device is"), "the device is");
     }
 
     #[test]

@@ -35,6 +35,19 @@ pub struct Request {
     pub allow_truncated: bool,
     /// Header copy to use instead of the newest.
     pub header: Option<u8>,
+    /// What is to become of the copies of a volume.
+    pub copies: Copies,
+}
+
+/// What is to become of the copies of a volume, where they do not go without saying.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Copies {
+    /// Go on without those that are not here, though they may have gone on elsewhere.
+    pub accept_missing: bool,
+    /// The slot of the one to believe.
+    pub master: Option<u8>,
+    /// The slot of the one to show as it is by itself.
+    pub only: Option<u8>,
 }
 
 /// What to do.
@@ -241,6 +254,7 @@ struct Raw {
     cache_bytes: Option<usize>,
     allow_truncated: bool,
     header: Option<u8>,
+    copies: Copies,
     file_system: format::Options,
 }
 
@@ -267,11 +281,12 @@ impl Raw {
             "volume" => self.volumes.push(value()?),
             "cache" => self.cache_bytes = Some(size(&value()?)?),
             "inode" => self.inodes.push(number(&value()?)?),
-            "header" => match number(&value()?)? {
-                slot @ 0..4 => self.header = u8::try_from(slot).ok(),
-                slot => return Err(format!("no header copy {slot}; they are numbered 0 to 3")),
-            },
+            "header" => self.header = Some(one_of_four("header copy", &value()?)?),
+            "accept-missing" => self.copies.accept_missing = true,
+            "master" => self.copies.master = Some(one_of_four("copy", &value()?)?),
+            "only-copy" => self.copies.only = Some(one_of_four("copy", &value()?)?),
             "force" => self.file_system.force(),
+            "copies" => self.file_system.copies(),
             "size" | "label" | "compression" | "check" => {
                 self.file_system.set(name, &value()?)?;
             }
@@ -315,6 +330,7 @@ impl Raw {
             // A check tells by itself that a device is short, and what that costs.
             allow_truncated: self.allow_truncated || is_check,
             header: self.header,
+            copies: self.copies,
         })
     }
 
@@ -387,6 +403,16 @@ impl Raw {
         {
             return Err(format!("{name} takes no --{option}"));
         }
+        let has_copies = self.copies != Copies::default();
+        if has_copies && matches!(command, Command::Format(_)) {
+            return Err(format!(
+                "{name} takes no --accept-missing, --master and --only-copy: they are for volumes \
+                 that are there"
+            ));
+        }
+        if command.writes() && self.copies.only.is_some() {
+            return Err(format!("{name} writes, and what --only-copy shows is only read"));
+        }
         if command.writes() && (self.header.is_some() || self.allow_truncated) {
             return Err(format!(
                 "{name} writes, and takes no --header and no --allow-truncated: they are for \
@@ -454,6 +480,14 @@ fn split_label(device: &str, is_file: impl Fn(&str) -> bool) -> (&str, Option<&s
     match split {
         Some(at) => (&device[..at], Some(&device[at + 1..])),
         None => (device, None),
+    }
+}
+
+/// One of four `things`, by number.
+fn one_of_four(thing: &str, text: &str) -> Result<u8, String> {
+    match number(text)? {
+        slot @ 0..4 => Ok(u8::try_from(slot).unwrap_or_default()),
+        slot => Err(format!("no {thing} {slot}; they are numbered 0 to 3")),
     }
 }
 

@@ -2,21 +2,25 @@
 
 use std::fmt::Debug;
 
+use farrier_core::copies::lineage;
 use farrier_core::drive::bulkfree::Freed;
+use farrier_core::drive::change::Origin;
 use farrier_core::drive::pfs::PfsChange;
-use farrier_core::drive::ready;
 use farrier_core::drive::solo::Solo;
+use farrier_core::drive::{self, ready};
 use farrier_core::engine::{Change, Operation};
 use farrier_core::error::Error;
 use farrier_core::fs::{
     Attributes, GetAttributes, LastLink, ListPfs, OpenPfs, Pfs, PfsInfo, ReadLink, Resolve,
 };
 use farrier_core::storage::Storage;
-use farrier_core::units::{DeviceIndex, Inum};
+use farrier_core::text::with_names;
+use farrier_core::units::{DeviceIndex, Inum, Uuid};
 use farrier_core::volume::{OpenOptions, Volume};
 use farrier_wasi::arguments::{Request, Target};
 use farrier_wasi::name::Name;
 
+use crate::clock;
 use crate::device::Devices;
 use crate::failure::Failure;
 
@@ -30,11 +34,23 @@ impl Session {
     /// Opens the volumes that `request` names: for writing if that is what it asks for.
     pub(crate) fn open(request: &Request) -> Result<Self, Failure> {
         let devices = Devices::open(&request.volumes, request.command.writes())?;
+        let copies = lineage::Options {
+            read_only: !request.command.writes(),
+            accept_missing: request.copies.accept_missing,
+            master: request.copies.master,
+            only_copy: request.copies.only,
+            ..lineage::Options::default()
+        };
         let options = OpenOptions {
             allow_truncated: request.allow_truncated,
             slot: request.header,
+            copies,
             ..OpenOptions::default()
         };
+        if let Err(text) = may_open(&devices, &options, request) {
+            let name = |device| Some(devices.name(device).to_owned());
+            return Err(Failure::new(with_names(&text, name)));
+        }
         let opened = if request.command.writes() {
             ready(Solo::open_for_writing(devices, options, request.cache_bytes))
         } else {
@@ -50,7 +66,26 @@ impl Session {
             let name = request.volumes.get(index).map_or("", |name| name);
             Failure::from(error).in_file(name)
         })?;
+        if request.command.writes() && solo.volume().group().is_some() {
+            // a sandbox has no name by which people would know it again
+            let host = Uuid([0; 16]);
+            solo.set_origin(Origin { id: clock::random()?, host, time: clock::now() });
+        }
         Ok(Self { solo })
+    }
+
+    /// Brings copies up to date that are behind, and says which still are: a bit for each slot.
+    pub(crate) fn catch_up(&self) -> Result<u8, Error> {
+        if self.volume().group().is_none() {
+            return Ok(0);
+        }
+        loop {
+            let filled = ready(self.solo.resync(FILL_BYTES))?;
+            let has_done = filled.leaves > 0 || filled.tables > 0 || filled.joined != 0;
+            if filled.behind == 0 || !has_done {
+                return Ok(filled.behind);
+            }
+        }
     }
 
     pub(crate) const fn volume(&self) -> &Volume {
@@ -197,6 +232,17 @@ impl Session {
         self.run(&ReadLink { pfs: *pfs, inum })
     }
 }
+
+/// Whether devices that are copies are ones to do that with.
+fn may_open(devices: &Devices, options: &OpenOptions, request: &Request) -> Result<(), String> {
+    if request.command.writes() {
+        return ready(drive::may_write(devices, options));
+    }
+    ready(drive::refused(devices, options)).map_or(Ok(()), |refused| Err(refused.to_string()))
+}
+
+/// Bytes that are filled in with one commit.
+const FILL_BYTES: u64 = 32 << 20;
 
 /// The names of a path, as reports write it.
 fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {

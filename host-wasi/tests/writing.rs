@@ -217,3 +217,41 @@ fn a_script_that_fails_says_where_and_keeps_what_was_done() {
     assert!(script(r#"{"do":"fly"}"#).contains("no script: "));
     assert_clean(&folder.join("d.img"));
 }
+
+#[test]
+fn copies_are_made_written_and_brought_up_to_date() {
+    let folder = folder("copies");
+    fs::write(folder.join("a.txt"), "one").unwrap();
+    for name in ["a.img", "b.img"] {
+        fs::File::create(folder.join(name)).unwrap().set_len(64 << 20).unwrap();
+    }
+    let both = ["--volume", "b.img"];
+    let with = |words: &[&'static str]| [words, &both].concat();
+    done(&folder, &with(&["format", "--copies", "a.img"]));
+    done(&folder, &with(&["copy-in", "a.img", "a.txt", "/"]));
+    for image in ["a.img", "b.img"] {
+        assert_eq!(done(&folder, &["cat", image, "/a.txt"]), "one", "{image} alone is read");
+    }
+    // the other one may have gone on meanwhile
+    let text = refused(&folder, &["mkdir", "a.img", "/new"]);
+    assert!(text.contains("FC-D03") && text.contains("accept-missing"), "{text}");
+    done(&folder, &["mkdir", "a.img", "/new", "--accept-missing"]);
+    let text = done(&folder, &["ls", "b.img"]);
+    assert!(!text.contains("new"), "it was not here: {text}");
+    let text = done(&folder, &with(&["ls", "a.img"]));
+    assert!(text.contains("new"), "{text}");
+    // whatever writes brings up to date what is behind
+    done(&folder, &with(&["mkdir", "a.img", "/newer"]));
+    let text = done(&folder, &["ls", "b.img"]);
+    assert!(text.contains("new") && text.contains("newer"), "{text}");
+    done(&folder, &with(&["check", "a.img"]));
+    let text = done(&folder, &["ls", "a.img", "--only-copy", "0"]);
+    assert!(text.contains("newer"), "{text}");
+    let text = refused(&folder, &["mkdir", "a.img", "/x", "--only-copy", "0"]);
+    assert!(text.contains("only read"), "{text}");
+    // two halves that were written apart
+    done(&folder, &["mkdir", "a.img", "/a", "--accept-missing"]);
+    done(&folder, &["mkdir", "b.img", "/b", "--accept-missing"]);
+    let text = refused(&folder, &with(&["ls", "a.img"]));
+    assert!(text.contains("FC-S01") && text.contains("a.img (copy 0)"), "{text}");
+}

@@ -149,6 +149,20 @@ impl Summary {
     }
 }
 
+impl core::ops::AddAssign for Summary {
+    /// Of several copies of a volume: the findings of all, and what there is by the one that has the
+    /// most of it.
+    fn add_assign(&mut self, other: Self) {
+        let most = if other.bytes > self.bytes { other } else { *self };
+        *self = Self {
+            information: self.information + other.information,
+            repairable: self.repairable + other.repairable,
+            fatal: self.fatal + other.fatal,
+            ..most
+        };
+    }
+}
+
 /// The checker.
 #[derive(Debug)]
 pub struct Check {

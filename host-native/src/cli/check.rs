@@ -101,7 +101,13 @@ impl CheckCommand {
         let copies = self.check_copies(&image, &mut telling)?;
         let summary = match copies.is_empty() {
             true => check(&image, !self.no_data, None, &mut telling)?,
-            false => summed(&copies),
+            false => copies.iter().filter_map(|one| one.summary).fold(
+                Summary::default(),
+                |mut sum, one| {
+                    sum += one;
+                    sum
+                },
+            ),
         };
         telling.bar.finish_and_clear();
         let (result, code) = match summary.worst() {
@@ -148,19 +154,6 @@ impl CheckCommand {
             ends.clear();
         }
         Ok(ends)
-    }
-}
-
-/// What the checks of several copies came to: the findings of all; what there is, of the one with
-/// the most.
-fn summed(copies: &[CopyEnd]) -> Summary {
-    let summaries = || copies.iter().filter_map(|one| one.summary);
-    let most = summaries().max_by_key(|one| one.bytes).unwrap_or_default();
-    Summary {
-        information: summaries().map(|one| one.information).sum(),
-        repairable: summaries().map(|one| one.repairable).sum(),
-        fatal: summaries().map(|one| one.fatal).sum(),
-        ..most
     }
 }
 

@@ -15,12 +15,15 @@ pub struct NewFileSystem {
     pub check: CheckMethod,
     /// Whether to overwrite what the files hold.
     pub force: bool,
+    /// Whether each of the files is to hold all of it.
+    pub copies: bool,
 }
 
 /// The options as they come.
 #[derive(Default)]
 pub(super) struct Options {
     force: bool,
+    copies: bool,
     /// One that was given and is about making file systems only.
     pub(super) given: Option<&'static str>,
     size: Option<u64>,
@@ -33,6 +36,11 @@ impl Options {
     pub(super) const fn force(&mut self) {
         self.force = true;
         self.given = Some("force");
+    }
+
+    pub(super) const fn copies(&mut self) {
+        self.copies = true;
+        self.given = Some("copies");
     }
 
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -75,6 +83,7 @@ impl Options {
             compression: self.compression.unwrap_or(LZ4),
             check: self.check.unwrap_or(CheckMethod::Xxhash64),
             force: self.force,
+            copies: self.copies,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 
 use farrier_core::drive::{self, ready};
-use farrier_core::media::header::{HEADER_SLOTS, HEADER_STRIDE, MAGIC};
+use farrier_core::media::header::{HEADER_SLOTS, HEADER_STRIDE, MAGIC, Version};
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{self, FormatOptions, FormatRefusal};
@@ -120,6 +120,7 @@ fn work_out(
         labels: wanted.labels.clone(),
         compression: wanted.compression,
         check: wanted.check,
+        version: if wanted.copies { Version::Copies } else { Version::V2 },
         ..FormatOptions::new(sizes, clock::now())
     };
     let mut broken = None;

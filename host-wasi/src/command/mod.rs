@@ -89,7 +89,15 @@ fn change(session: &Session, request: &Request, output: &mut Output) -> Result<(
         | Command::Check
         | Command::Format(_) => {}
     }
-    session.commit().map_err(|error| session.failure(error))
+    session.commit().map_err(|error| session.failure(error))?;
+    let behind = session.catch_up().map_err(|error| session.failure(error))?;
+    let copies: Vec<_> = (0..8).filter(|slot| behind & 1 << slot != 0).collect();
+    if !copies.is_empty() {
+        output.fault(&session.failure(Failure::new(format!(
+            "copies {copies:?} are still behind; see whether there is room, and what `check` says"
+        ))));
+    }
+    Ok(())
 }
 
 /// The report of one inode under the name `path`; a link that cannot be read is a fault.
