@@ -715,6 +715,8 @@ pub enum FaultCause {
     ReadOnly,
     /// No room below it: the file system that holds an image file is full.
     NoSpace,
+    /// It did not answer within the time that it had.
+    Stalled,
 }
 
 impl fmt::Display for FaultCause {
@@ -729,6 +731,7 @@ impl fmt::Display for FaultCause {
             Self::NoSpace => {
                 f.write_str("no space left where the image file lies; make room there")
             }
+            Self::Stalled => f.write_str("it did not answer in time"),
         }
     }
 }

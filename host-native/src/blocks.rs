@@ -11,6 +11,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use farrier_core::dirty::Memory;
 use farrier_core::drive::bulkfree::Freed;
@@ -21,11 +22,11 @@ use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Change, Operation,
 use farrier_core::error::{DeviceFault, Error, FaultCause};
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
-use farrier_core::volume::{Space, Volume};
+use farrier_core::volume::{LiveCopies, Space, Volume};
 
 use crate::ahead::ReadAheadPool;
 use crate::copies;
-use crate::device::Devices;
+use crate::device::{Devices, Spare};
 use crate::writing::{Flushing, WriteOptions, Writing};
 
 /// Parts of the cache with a lock of their own.
@@ -87,6 +88,23 @@ struct ShardCache {
     data: BlockCache,
 }
 
+/// The copy on a device, whichever that is.
+struct CopyOn {
+    live: Arc<LiveCopies>,
+    device: DeviceIndex,
+}
+
+impl Spare for CopyOn {
+    fn is_spare(&self) -> bool {
+        // what holds no copy is needed by nobody
+        self.live.copy_on(self.device).is_none_or(|copy| self.live.is_spare(copy))
+    }
+
+    fn give_up(&self) -> bool {
+        self.live.copy_on(self.device).is_none_or(|copy| self.live.lose_spare(copy))
+    }
+}
+
 /// A read under way.
 #[derive(Debug, Default)]
 struct Flight {
@@ -116,6 +134,18 @@ impl Blocks {
         let ahead = ReadAheadPool::new(Arc::clone(&store), ahead_threads);
         let pfs_changes = PfsChanges::default();
         Self { ahead, store, flushing: None, writing: None, pfs_changes }
+    }
+
+    /// From now on nobody waits for a device for longer than `limit` if it holds a copy that the volume
+    /// can do without: the copy is lost then, and what was asked for comes from another one.
+    pub fn limit_stalls(&self, limit: Duration) {
+        if let Some(group) = self.volume().group() {
+            let live = Arc::clone(group.live());
+            let spare = move |device| -> Box<dyn Spare> {
+                Box::new(CopyOn { live: Arc::clone(&live), device })
+            };
+            self.devices().guard(limit, spare);
+        }
     }
 
     /// Opens the volume for writing too; its devices must be.

@@ -6,20 +6,27 @@
 //! far as others keep to the same convention. What lies on the devices is none of this module's
 //! business.
 
+mod lane;
+mod raw;
+
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::num::NonZeroU64;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use farrier_core::error::{DeviceFault, Error, FaultCause};
+use farrier_core::flush::Bytes;
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
-use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, FlockOperation, OFlags};
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
+
+use lane::{Calls, Lane, Pending};
+use raw::Raw;
+
+pub(crate) use lane::Spare;
 
 /// Opened devices, in the order in which they were named. Others may come while the set is in use;
 /// numbers stay what they are.
@@ -28,8 +35,21 @@ pub struct Devices {
     /// Filled from the front.
     seats: Box<[OnceLock<Seat>]>,
     /// Devices that were let go, and may still have work under way. Held while a seat is filled.
-    leaving: Mutex<Vec<Weak<Device>>>,
+    leaving: Mutex<Vec<(Identity, Weak<Raw>)>>,
     is_writable: bool,
+    guard: OnceLock<Guard>,
+}
+
+/// How long devices may take to answer, and which of them the volume can do without.
+struct Guard {
+    limit: Duration,
+    spare: Box<dyn Fn(DeviceIndex) -> Box<dyn Spare> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Guard({:?})", self.limit)
+    }
 }
 
 /// The place of a device in the set.
@@ -43,11 +63,32 @@ struct Seat {
 /// Whoever has work for a device holds it, so that it is closed when the last of that is over.
 #[derive(Debug)]
 struct Device {
-    file: File,
-    size: u64,
+    raw: Arc<Raw>,
     identity: Identity,
     /// The first write or barrier that failed.
     fault: OnceLock<DeviceFault>,
+    /// Its threads, where it may not keep others waiting.
+    lane: OnceLock<Lane>,
+}
+
+impl Device {
+    /// The threads that it is read and written by, if the volume can do without it.
+    fn lane(&self) -> Option<&Lane> {
+        self.lane.get().filter(|lane| lane.is_spare() || lane.is_given_up())
+    }
+
+    /// As [`lane`](Self::lane); also where they still have something to write.
+    fn lane_to_settle(&self) -> Option<&Lane> {
+        self.lane.get().filter(|lane| lane.is_spare() || lane.is_given_up() || lane.is_writing())
+    }
+}
+
+/// A barrier that is under way, or is yet to be.
+#[must_use]
+pub(crate) struct Barrier {
+    index: DeviceIndex,
+    device: Option<Arc<Device>>,
+    pending: Option<Result<Pending, FaultCause>>,
 }
 
 /// What two names of one file or block device have in common.
@@ -120,7 +161,8 @@ impl Devices {
 
     fn empty(is_writable: bool) -> Self {
         let seats = (0..SEATS).map(|_| OnceLock::new()).collect();
-        Self { seats, leaving: Mutex::default(), is_writable }
+        let (leaving, guard) = (Mutex::default(), OnceLock::new());
+        Self { seats, leaving, is_writable, guard }
     }
 
     /// Opens one more device, as the others were, while they are in use. One that was
@@ -138,7 +180,7 @@ impl Devices {
         }
         let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
         // a write that comes late must not meet what is written from now on
-        if leaving.iter().filter_map(Weak::upgrade).any(is_it) {
+        if leaving.iter().any(|(one, raw)| *one == identity && raw.strong_count() > 0) {
             return Err(fault(OpenCause::Stuck));
         }
         drop(leaving);
@@ -154,29 +196,101 @@ impl Devices {
     pub fn release(&self, index: DeviceIndex) {
         if let Some(seat) = self.seat_at(index) {
             let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-            leaving.retain(|device| device.strong_count() > 0);
+            leaving.retain(|(_, raw)| raw.strong_count() > 0);
             // nothing can panic under this lock
             let gone = seat.device.write().unwrap_or_else(PoisonError::into_inner).take();
-            leaving.extend(gone.as_ref().map(Arc::downgrade));
+            leaving.extend(gone.map(|gone| (gone.identity, Arc::downgrade(&gone.raw))));
         }
     }
 
     fn seat(&self, path: &Path, device: Device) -> Result<DeviceIndex, OpenCause> {
         let _one_at_a_time = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
         for (at, place) in (0..).zip(&self.seats) {
+            let index = DeviceIndex(at);
             let Some(seat) = place.get() else {
+                self.guard_one(index, &device);
                 let device = RwLock::new(Some(Arc::new(device)));
                 // nobody else fills it meanwhile
                 let _ = place.set(Seat { path: path.to_owned(), device });
-                return Ok(DeviceIndex(at));
+                return Ok(index);
             };
             let mut seated = seat.device.write().unwrap_or_else(PoisonError::into_inner);
             if seated.is_none() && seat.path == path {
+                self.guard_one(index, &device);
                 *seated = Some(Arc::new(device));
-                return Ok(DeviceIndex(at));
+                return Ok(index);
             }
         }
         Err(OpenCause::TooMany)
+    }
+
+    /// From now on no device, whether it is here or comes later, keeps anybody waiting for longer than
+    /// `limit` that the volume can do without, as `spare` says: then it is given up.
+    pub(crate) fn guard(
+        &self,
+        limit: Duration,
+        spare: impl Fn(DeviceIndex) -> Box<dyn Spare> + Send + Sync + 'static,
+    ) {
+        let _one_at_a_time = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        // the first one stays
+        let _ = self.guard.set(Guard { limit, spare: Box::new(spare) });
+        for index in (0..SEATS).map(DeviceIndex) {
+            if let Some(device) = self.device(index) {
+                self.guard_one(index, &device);
+            }
+        }
+    }
+
+    fn guard_one(&self, index: DeviceIndex, device: &Device) {
+        if let Some(Guard { limit, spare }) = self.guard.get() {
+            device.lane.get_or_init(|| {
+                let calls: Arc<dyn Calls> = Arc::clone(&device.raw) as _;
+                Lane::new(calls, spare(index), *limit)
+            });
+        }
+    }
+
+    /// Whether a device is read and written by threads of its own.
+    pub(crate) fn has_threads(&self, index: DeviceIndex) -> bool {
+        self.device(index).is_some_and(|device| device.lane().is_some())
+    }
+
+    /// Has `bytes` written: at once, or soon by the device's own threads. What fails later is told by
+    /// the next barrier.
+    pub(crate) fn send(
+        &self,
+        index: DeviceIndex,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<(), DeviceFault> {
+        let len = bytes.len();
+        let sent = self.to_write(index).and_then(|device| match device.lane() {
+            Some(lane) => lane.send(offset, bytes),
+            None => device.raw.write(offset, &bytes),
+        });
+        sent.map_err(|cause| self.remember(DeviceFault::write(index, offset, len, cause)))
+    }
+
+    /// Begins a barrier, if the device has threads of its own, so that several wait together.
+    pub(crate) fn begin_barrier(&self, index: DeviceIndex) -> Barrier {
+        let device = self.device(index).filter(|_| self.is_writable);
+        let lane = device.as_ref().and_then(|device| device.lane_to_settle());
+        let pending = lane.map(Lane::begin_barrier);
+        Barrier { index, device, pending }
+    }
+
+    /// Waits for a barrier, or does it.
+    pub(crate) fn end_barrier(&self, barrier: Barrier) -> Result<(), DeviceFault> {
+        let Barrier { index, device, pending } = barrier;
+        let ended = match (&device, pending) {
+            (None, _) => self.to_write(index).map(drop),
+            (Some(device), None) => device.raw.barrier(),
+            (Some(device), Some(pending)) => {
+                let lane = device.lane.get().ok_or(FaultCause::Gone);
+                lane.and_then(|lane| lane.wait(&pending?))
+            }
+        };
+        ended.map_err(|cause| self.remember(DeviceFault::barrier(index, cause)))
     }
 
     fn seat_at(&self, index: DeviceIndex) -> Option<&Seat> {
@@ -222,7 +336,7 @@ impl Devices {
     pub fn lock_shared(&self) -> Result<(), &Path> {
         for (at, seat) in (0..).zip(self.seats.iter().map_while(OnceLock::get)) {
             let Some(device) = self.device(DeviceIndex(at)) else { continue };
-            let lock = rustix::fs::flock(&device.file, FlockOperation::NonBlockingLockShared);
+            let lock = rustix::fs::flock(device.raw.file(), FlockOperation::NonBlockingLockShared);
             if lock == Err(Errno::WOULDBLOCK) {
                 return Err(&seat.path);
             }
@@ -233,27 +347,25 @@ impl Devices {
     /// Tells the system that a range will be read soon, so that it comes in large pieces and while
     /// we do other things.
     pub(crate) fn will_need(&self, index: DeviceIndex, offset: u64, len: u64) {
-        if let (Some(device), Some(len)) = (self.device(index), NonZeroU64::new(len)) {
-            // only advice
-            let _ = rustix::fs::fadvise(&device.file, offset, Some(len), Advice::WillNeed);
+        let Some(device) = self.device(index) else { return };
+        match device.lane() {
+            Some(lane) => lane.will_need(offset, len),
+            None => device.raw.will_need(offset, len),
         }
     }
 
     fn read_now(&self, index: DeviceIndex, offset: u64, len: usize) -> Result<Vec<u8>, FaultCause> {
         let device = self.device(index).ok_or(FaultCause::Gone)?;
-        // Not zeroed first: pread fills the spare capacity.
-        let mut bytes = Vec::with_capacity(len);
-        while bytes.len() < len {
-            let at = offset.checked_add(bytes.len() as u64).ok_or(FaultCause::OutOfRange)?;
-            match rustix::io::pread(&device.file, spare_capacity(&mut bytes), at) {
-                Ok(0) => return Err(FaultCause::OutOfRange),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(cause(error)),
-            }
+        let Some(lane) = device.lane() else {
+            return device.raw.read(offset, len, Vec::new());
+        };
+        // what is in memory keeps nobody waiting
+        let mut bytes = vec![0; len];
+        if !lane.is_given_up() && device.raw.read_cached(offset, &mut bytes) {
+            return Ok(bytes);
         }
-        // an allocator may give more than was asked for, and pread fills that too
-        bytes.truncate(len);
-        Ok(bytes)
+        bytes.clear();
+        lane.read(offset, len, bytes)
     }
 
     /// The device, if it may be written.
@@ -264,35 +376,9 @@ impl Devices {
 
     fn write_now(&self, index: DeviceIndex, offset: u64, bytes: &[u8]) -> Result<(), FaultCause> {
         let device = self.to_write(index)?;
-        // behind its end a file would grow
-        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > device.size) {
-            return Err(FaultCause::OutOfRange);
-        }
-        let (mut rest, mut at) = (bytes, offset);
-        while !rest.is_empty() {
-            match rustix::io::pwrite(&device.file, rest, at) {
-                // no device has a reason for that, and it must not hold us for ever
-                Ok(0) => return Err(FaultCause::Medium(0)),
-                Ok(count) => {
-                    rest = rest.get(count..).unwrap_or_default();
-                    at += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(cause(error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn barrier_now(&self, index: DeviceIndex) -> Result<(), FaultCause> {
-        let device = self.to_write(index)?;
-        // Of a file, its size too as far as reading needs it; of a block device, its cache.
-        loop {
-            match rustix::fs::fdatasync(&device.file) {
-                Ok(()) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(cause(error)),
-            }
+        match device.lane() {
+            Some(lane) => lane.write(offset, Bytes::Owned(bytes.to_vec())),
+            None => device.raw.write(offset, bytes),
         }
     }
 }
@@ -303,7 +389,7 @@ impl Storage for Devices {
     }
 
     fn size(&self, device: DeviceIndex) -> u64 {
-        self.device(device).map_or(0, |device| device.size)
+        self.device(device).map_or(0, |device| device.raw.size())
     }
 
     fn read(
@@ -332,9 +418,7 @@ impl Storage for Devices {
     }
 
     fn barrier(&self, device: DeviceIndex) -> impl Future<Output = Result<(), DeviceFault>> {
-        let done = self.barrier_now(device);
-        let fault = |cause| DeviceFault::barrier(device, cause);
-        std::future::ready(done.map_err(|cause| self.remember(fault(cause))))
+        std::future::ready(self.end_barrier(self.begin_barrier(device)))
     }
 }
 
@@ -408,17 +492,8 @@ fn device(mut file: File) -> Result<Device, OpenCause> {
     let size = file.seek(SeekFrom::End(0)).map_err(OpenCause::Io)?;
     // of what was opened: the name may mean something else by now
     let identity = identity(&file.metadata().map_err(OpenCause::Io)?);
-    Ok(Device { file, size, identity, fault: OnceLock::new() })
-}
-
-fn cause(error: Errno) -> FaultCause {
-    match error {
-        Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM => FaultCause::Gone,
-        Errno::ACCESS | Errno::PERM => FaultCause::Denied,
-        Errno::ROFS => FaultCause::ReadOnly,
-        Errno::NOSPC | Errno::DQUOT => FaultCause::NoSpace,
-        other => FaultCause::Medium(other.raw_os_error()),
-    }
+    let raw = Arc::new(Raw::new(file, size));
+    Ok(Device { raw, identity, fault: OnceLock::new(), lane: OnceLock::new() })
 }
 
 impl std::fmt::Display for OpenFault {
@@ -593,7 +668,7 @@ mod tests {
         assert!(matches!(cause(&second.0), OpenCause::Own));
 
         // somebody still has work for it
-        let at_work = devices.device(index).unwrap();
+        let at_work = Arc::clone(&devices.device(index).unwrap().raw);
         devices.release(index);
         let fault = ready(devices.read(index, 0, 2)).unwrap_err();
         assert_eq!((fault.cause, devices.size(index)), (FaultCause::Gone, 0));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use farrier_core::copies::lineage;
 use farrier_core::drive::{self, ready};
@@ -41,11 +42,16 @@ pub struct Options {
     pub writes_snapshots: bool,
     /// What the operator says about copies.
     pub copies: lineage::Options,
+    /// How long a device may keep others waiting, if it holds a copy that the volume can do without;
+    /// `None` for as long as it takes.
+    pub stall_timeout: Option<Duration>,
 }
 
 impl Options {
     /// Default of [`Options::cache_bytes`].
     pub const CACHE_BYTES: usize = 256 << 20;
+    /// Default of [`Options::stall_timeout`].
+    pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 }
 
 impl Default for Options {
@@ -57,6 +63,7 @@ impl Default for Options {
             ahead_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
             writes_snapshots: false,
             copies: lineage::Options::default(),
+            stall_timeout: Some(Self::STALL_TIMEOUT),
         }
     }
 }
@@ -236,7 +243,11 @@ impl Image {
             let first = || devices.first().cloned().unwrap_or_default();
             OpenError::Refused(about.unwrap_or_else(first), error)
         })?;
-        Ok(Blocks::new(volume, opened, options.cache_bytes, options.ahead_threads))
+        let blocks = Blocks::new(volume, opened, options.cache_bytes, options.ahead_threads);
+        if let Some(limit) = options.stall_timeout {
+            blocks.limit_stalls(limit);
+        }
+        Ok(blocks)
     }
 
     /// Path of the first device, which is what messages call the file system.

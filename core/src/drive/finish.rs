@@ -37,13 +37,20 @@ pub struct Lineage {
 }
 
 impl Lineage {
-    pub(super) const fn new(
+    pub(super) fn new(
         group: CopyGroup,
         pending: Option<Cause>,
         is_lagging: bool,
         live: Arc<LiveCopies>,
     ) -> Self {
-        Self { group, pending, is_lagging, old_rule: None, live }
+        let lineage = Self { group, pending, is_lagging, old_rule: None, live };
+        lineage.tell_rules();
+        lineage
+    }
+
+    /// Everybody who waits for a device has to know whether it can be done without.
+    fn tell_rules(&self) {
+        self.live.set_rules(self.group.policy.runtime, self.group.epoch.members);
     }
 
     /// Whether a commit has to follow the opening even if nothing is changed: what the volume shows
@@ -109,6 +116,7 @@ impl Lineage {
         let mut group = self.group.clone();
         change(&mut group)?;
         self.group = group;
+        self.tell_rules();
         Ok(())
     }
 
@@ -117,7 +125,9 @@ impl Lineage {
         if !self.group.needs_epoch() {
             return Ok(());
         }
-        self.group.begin(cause, &origin.stamp(tid)).map_err(|_| Error::Halted)
+        self.group.begin(cause, &origin.stamp(tid)).map_err(|_| Error::Halted)?;
+        self.tell_rules();
+        Ok(())
     }
 
     /// Keeps where the devices of copies are seen; whether that is new.

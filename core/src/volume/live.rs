@@ -4,11 +4,12 @@
 //! the next read and write on, whoever met the fault. What that means for the lineage is decided
 //! by the next commit ([`drive::commit`](crate::drive::commit)), not here.
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 
-use crate::copies::CopySet;
+use crate::copies::epoch::may_continue;
+use crate::copies::{CopySet, Runtime};
 use crate::engine::Want;
 use crate::error::BlockKind;
 use crate::media::addresses::Addresses;
@@ -33,6 +34,10 @@ pub struct LiveCopies {
     readable: AtomicU8,
     /// Copies that are written to.
     attached: AtomicU8,
+    /// Copies that hold everything.
+    in_sync: AtomicU8,
+    /// Who may go on without whom.
+    rules: AtomicU32,
     /// Copies that did not take a write since they were last asked for.
     lost: AtomicU8,
     /// Transactions of which a copy may lack blocks, as one interval: above the first, up to the
@@ -89,6 +94,8 @@ impl LiveCopies {
             master,
             readable: AtomicU8::new(0),
             attached: AtomicU8::new(0),
+            in_sync: AtomicU8::new(0),
+            rules: AtomicU32::new(0),
             lost: AtomicU8::new(0),
             distrust: Default::default(),
             counters: Default::default(),
@@ -112,6 +119,45 @@ impl LiveCopies {
         }
         self.readable.store(set.readable() & present, Ordering::Release);
         self.attached.store(set.attached() & present, Ordering::Release);
+        self.in_sync.store(set.in_sync() & present, Ordering::Release);
+    }
+
+    /// From now on `runtime` says who may go on without whom, in an epoch with these members.
+    pub fn set_rules(&self, runtime: Runtime, members: u8) {
+        let (code, holder) = match runtime {
+            Runtime::Any => (0, 0),
+            Runtime::Majority => (1, 0),
+            Runtime::Holder(slot) => (2, slot),
+        };
+        self.rules.store(u32::from_le_bytes([code, holder, members, 0]), Ordering::Release);
+    }
+
+    /// Whether the volume can go on without `copy`, by its rules and with what others hold.
+    #[must_use]
+    pub fn is_spare(&self, copy: u8) -> bool {
+        self.can_lose(copy, self.lost())
+    }
+
+    /// As [`lose`](Self::lose), if the volume can go on without `copy`; whether it does.
+    pub fn lose_spare(&self, copy: u8) -> bool {
+        let lose = |lost: u8| {
+            let is_lost = lost & 1 << copy != 0;
+            (is_lost || self.can_lose(copy, lost)).then_some(lost | 1 << copy)
+        };
+        self.lost.fetch_update(Ordering::AcqRel, Ordering::Acquire, lose).is_ok()
+    }
+
+    fn can_lose(&self, copy: u8, lost: u8) -> bool {
+        let [code, holder, members, _] = self.rules.load(Ordering::Acquire).to_le_bytes();
+        let runtime = match code {
+            0 => Runtime::Any,
+            1 => Runtime::Majority,
+            _ => Runtime::Holder(holder),
+        };
+        let in_sync = self.in_sync.load(Ordering::Acquire);
+        let left = in_sync & !lost & !(1 << copy);
+        // while only reading, what counts is that somebody has everything
+        left != 0 && (members == 0 || may_continue(runtime, members, left))
     }
 
     /// The copy whose header the volume was opened by.

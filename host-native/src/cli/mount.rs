@@ -91,6 +91,9 @@ Options for -o:
                          behind its end cannot be read
   accept_missing         of a volume of copies: go on without those that are not here, though they
                          may have gone on elsewhere
+  stall_timeout=SECONDS  of a volume of copies: how long a device may keep others waiting before it
+                         is left behind (default 10; 0: for ever). The last copy is always waited
+                         for
   master=N               believe copy N (0 to 3), where the copies do not agree
   only_copy=N            show what copy N holds by itself, whatever the others say; read-only
   fsname=NAME            what lists of mounts call the source (default: the first device)

@@ -36,6 +36,9 @@ pub struct MountOptions {
     pub snapshots: bool,
     /// What the operator says about copies.
     pub copies: lineage::Options,
+    /// How long a device may keep others waiting that the volume can do without; `None` for as long
+    /// as it takes.
+    pub stall_timeout: Option<Duration>,
     /// How to write.
     pub writing: WriteOptions,
     /// Flags of the mount itself.
@@ -60,6 +63,8 @@ pub struct Flags {
 const THREADS_MAX: usize = 64;
 /// Longest time between commits: what was changed since is lost with the power.
 const COMMIT_SECONDS_MAX: u64 = 3600;
+/// Longest time that a device may keep others waiting, if it is limited at all.
+const STALL_SECONDS_MAX: u64 = 3600;
 /// Fewest threads by default: some wait for a commit, and others shall not wait for them.
 const THREADS_MIN: usize = 4;
 /// Smallest cache that makes sense: a few blocks for each shard.
@@ -85,6 +90,7 @@ impl MountOptions {
             writes_snapshots: false,
             snapshots: false,
             copies: lineage::Options::default(),
+            stall_timeout: Some(Options::STALL_TIMEOUT),
             writing: WriteOptions::default(),
             flags: Flags::default(),
         }
@@ -117,6 +123,10 @@ impl MountOptions {
             ("accept_missing", None) => self.copies.accept_missing = true,
             ("master", Some(value)) => self.copies.master = Some(slot(name, value)?),
             ("only_copy", Some(value)) => self.copies.only_copy = Some(slot(name, value)?),
+            ("stall_timeout", Some(value)) => {
+                let seconds = number::<u64>(name, value)?.min(STALL_SECONDS_MAX);
+                self.stall_timeout = (seconds > 0).then_some(Duration::from_secs(seconds));
+            }
             ("dev", None) => self.flags.dev = true,
             ("suid", None) => self.flags.suid = true,
             ("noexec", None) => self.flags.noexec = true,
@@ -195,6 +205,7 @@ impl MountOptions {
             cache_bytes: self.cache_bytes,
             writes_snapshots: self.writes_snapshots,
             copies: self.copies,
+            stall_timeout: self.stall_timeout,
             ..Options::default()
         }
     }
@@ -215,7 +226,7 @@ const SWITCHES: [&str; 13] = [
     "nodev",
     "nosuid",
 ];
-const VALUED: [&str; 11] = [
+const VALUED: [&str; 12] = [
     "uid",
     "gid",
     "threads",
@@ -227,6 +238,7 @@ const VALUED: [&str; 11] = [
     "subtype",
     "master",
     "only_copy",
+    "stall_timeout",
 ];
 
 /// The slot of a copy.
@@ -297,6 +309,15 @@ mod tests {
         let options = parsed("dirty=64M,commit=30").unwrap().writing;
         assert_eq!(options.dirty_bytes_max, 64 << 20);
         assert_eq!(options.commit_interval, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_device_may_keep_others_waiting_for_a_while() {
+        let limit = |list| parsed(list).unwrap().image_options().stall_timeout;
+        assert_eq!(limit(""), Some(Options::STALL_TIMEOUT));
+        assert_eq!(limit("stall_timeout=3"), Some(Duration::from_secs(3)));
+        assert_eq!(limit("stall_timeout=0"), None);
+        assert_eq!(limit("stall_timeout=99999"), Some(Duration::from_secs(3600)));
     }
 
     #[test]

@@ -5,11 +5,10 @@ use std::sync::atomic::Ordering;
 
 use farrier_core::dirty::Memory;
 use farrier_core::drive::change::{Origin, Pressure, WriteHost};
-use farrier_core::drive::{Host, read_stored, ready, rewrite_piece, write_header};
+use farrier_core::drive::{Host, read_stored, rewrite_piece, write_header};
 use farrier_core::engine::{Block, BlockId, Cache, Want};
 use farrier_core::error::Error;
-use farrier_core::flush::{Piece, Placed};
-use farrier_core::storage::Storage;
+use farrier_core::flush::{Bytes, Piece, Placed};
 
 use super::Writing;
 use super::spread::spread;
@@ -79,7 +78,21 @@ impl WriteHost for Writing {
     }
 
     async fn write(&self, pieces: Vec<Piece>) -> Result<(), Error> {
-        self.queue.write(pieces)
+        let (volume, devices) = (self.store.volume(), self.store.devices());
+        let Some(live) = volume.copies() else {
+            return self.queue.write(pieces);
+        };
+        let has_threads =
+            |piece: &Piece| live.device(piece.copy).is_some_and(|on| devices.has_threads(on));
+        let (sent, queued): (Vec<_>, Vec<_>) = pieces.into_iter().partition(has_threads);
+        for Piece { copy, offset, bytes } in sent {
+            // what is written to a lost copy goes nowhere
+            if live.written() & 1 << copy != 0 {
+                let (device, offset) = volume.on_copy(copy, offset, bytes.len())?;
+                volume.absorb(device, devices.send(device, offset, bytes))?;
+            }
+        }
+        self.queue.write(queued)
     }
 
     async fn rewrite(&self, piece: Piece) -> Result<(), Error> {
@@ -88,27 +101,28 @@ impl WriteHost for Writing {
 
     async fn write_header(&self, copy: u8, offset: u64, bytes: Vec<u8>) -> Result<(), Error> {
         let (volume, devices) = (self.store.volume(), self.store.devices());
-        write_header(volume, devices, copy, offset, &bytes).await
+        match volume.copies().map(|live| (live, live.device(copy))) {
+            Some((live, Some(device))) if devices.has_threads(device) => {
+                if live.written() & 1 << copy == 0 {
+                    return Ok(());
+                }
+                volume.absorb(device, devices.send(device, offset, Bytes::Owned(bytes)))
+            }
+            _ => write_header(volume, devices, copy, offset, &bytes).await,
+        }
     }
 
     async fn barrier(&self) -> Result<(), Error> {
         self.queue.settle()?;
-        let volume = self.store.volume();
-        let barrier = |device| volume.absorb(device, ready(self.store.devices().barrier(device)));
-        match &volume.written_devices()[..] {
-            [device] => barrier(*device),
-            // a device waits for itself: let them all do so together
-            devices => std::thread::scope(|scope| {
-                let waiting: Vec<_> =
-                    devices.iter().map(|device| scope.spawn(|| barrier(*device))).collect();
-                let join = |one: std::thread::ScopedJoinHandle<'_, Result<(), Error>>| {
-                    one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                // every one is waited for, whatever the first one says
-                let done: Vec<_> = waiting.into_iter().map(join).collect();
-                done.into_iter().collect()
-            }),
-        }
+        let (volume, devices) = (self.store.volume(), self.store.devices());
+        // a device waits for itself: those that have threads do so all together
+        let written = volume.written_devices();
+        let under_way: Vec<_> =
+            written.iter().map(|device| (*device, devices.begin_barrier(*device))).collect();
+        let end = |(device, barrier)| volume.absorb(device, devices.end_barrier(barrier));
+        // every one is waited for, whatever the first one says
+        let ended: Vec<_> = under_way.into_iter().map(end).collect();
+        ended.into_iter().collect()
     }
 
     fn origin(&self) -> Option<Origin> {

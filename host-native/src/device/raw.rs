@@ -1,0 +1,121 @@
+//! One open file or block device, and calls that return when it has answered.
+
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use farrier_core::error::FaultCause;
+use rustix::buffer::spare_capacity;
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::lane::Calls;
+
+/// An open file or block device.
+#[derive(Debug)]
+pub(super) struct Raw {
+    file: File,
+    size: u64,
+    /// The system cannot tell what it has in memory.
+    knows_no_cache: AtomicBool,
+}
+
+impl Raw {
+    pub(super) const fn new(file: File, size: u64) -> Self {
+        Self { file, size, knows_no_cache: AtomicBool::new(false) }
+    }
+
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Fills `bytes` with what the system has in memory, if it has all of it: that takes no time.
+    pub(super) fn read_cached(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        if self.knows_no_cache.load(Ordering::Relaxed) {
+            return false;
+        }
+        let wanted = bytes.len();
+        let mut slices = [IoSliceMut::new(bytes)];
+        match rustix::io::preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) => count == wanted,
+            Err(Errno::AGAIN | Errno::INTR) => false,
+            Err(_) => {
+                // whatever it is, a plain read tells it better
+                self.knows_no_cache.store(true, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+}
+
+impl Calls for Raw {
+    fn read(&self, offset: u64, len: usize, mut bytes: Vec<u8>) -> Result<Vec<u8>, FaultCause> {
+        bytes.reserve_exact(len);
+        // Not zeroed first: pread fills the spare capacity.
+        while bytes.len() < len {
+            let at = offset.checked_add(bytes.len() as u64).ok_or(FaultCause::OutOfRange)?;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(FaultCause::OutOfRange),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(cause(error)),
+            }
+        }
+        // an allocator may give more than was asked for, and pread fills that too
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        if let Some(len) = NonZeroU64::new(len) {
+            // only advice
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), Advice::WillNeed);
+        }
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), FaultCause> {
+        // behind its end a file would grow
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.size) {
+            return Err(FaultCause::OutOfRange);
+        }
+        let (mut rest, mut at) = (bytes, offset);
+        while !rest.is_empty() {
+            match rustix::io::pwrite(&self.file, rest, at) {
+                // no device has a reason for that, and it must not hold us for ever
+                Ok(0) => return Err(FaultCause::Medium(0)),
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    at += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(cause(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn barrier(&self) -> Result<(), FaultCause> {
+        // Of a file, its size too as far as reading needs it; of a block device, its cache.
+        loop {
+            match rustix::fs::fdatasync(&self.file) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(cause(error)),
+            }
+        }
+    }
+}
+
+fn cause(error: Errno) -> FaultCause {
+    match error {
+        Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM => FaultCause::Gone,
+        Errno::ACCESS | Errno::PERM => FaultCause::Denied,
+        Errno::ROFS => FaultCause::ReadOnly,
+        Errno::NOSPC | Errno::DQUOT => FaultCause::NoSpace,
+        other => FaultCause::Medium(other.raw_os_error()),
+    }
+}
