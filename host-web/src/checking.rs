@@ -147,4 +147,5 @@ const OPTIONS: CheckOptions = CheckOptions {
     directories_per_pass: 256 << 10,
     shared_files: 128 << 10,
     overlap_memory: 64 << 20,
+    copy: None,
 };
