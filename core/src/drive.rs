@@ -8,6 +8,7 @@ mod blocks;
 pub mod bulkfree;
 pub mod change;
 pub mod commit;
+pub mod convert;
 pub mod copies;
 mod finish;
 mod format;

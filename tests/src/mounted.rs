@@ -11,7 +11,7 @@ use farrier_core::media::header::Version;
 use farrier_core::media::inode::{CONTENT_START, Inode};
 use farrier_core::storage::Storage as _;
 use farrier_core::units::{DeviceIndex, Inum, Uuid, WallTime};
-use farrier_core::volume::{FormatOptions, format};
+use farrier_core::volume::{FormatOptions, LiveCopies, format};
 
 use crate::against::{compare, compare_media};
 use crate::model::Model;
@@ -181,9 +181,11 @@ impl Mounted {
         let mut stack = vec![(root, true, true)];
         let mut blocks: Vec<TreeBlock> = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
+        let plain = self.host.volume().copies().map_or(0, LiveCopies::plain);
         while let Some((blockref, is_root, is_super)) = stack.pop() {
             let Some(want) = Want::of(&blockref) else { continue };
-            let addresses = Addresses::of(blockref.raw()).expect("a volume of copies");
+            let addresses =
+                Addresses::of(blockref.raw()).expect("a volume of copies").settled(plain);
             if !seen.insert(addresses.lowest()) {
                 continue;
             }

@@ -135,6 +135,18 @@ impl Rack {
             .expect("within the disk")
     }
 
+    /// Pages of a disk that hold something, with their offsets.
+    #[must_use]
+    pub fn pages(&self, disk: u8) -> Vec<(u64, Rc<Vec<u8>>)> {
+        self.disks.pages_of(DeviceIndex(disk))
+    }
+
+    /// Whether a host sees `disk`.
+    #[must_use]
+    pub fn is_shown(&self, disk: u8) -> bool {
+        self.shown.borrow().contains(&disk)
+    }
+
     fn disk(&self, device: DeviceIndex) -> DeviceIndex {
         DeviceIndex(self.shown.borrow()[usize::from(device.0)])
     }

@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use farrier_core::drive::change::Origin;
 use farrier_core::drive::pfs::{Birth, PfsChange};
 use farrier_core::drive::{Host, ready};
 use farrier_core::error::Error;
 use farrier_core::fs::{GetAttributes, ListPfs, New, OpenPfs, Pfs};
 use farrier_core::scan::{Bulkfree, Step};
+use farrier_core::storage::Storage;
 use farrier_core::units::{Inum, Uuid, WallTime};
 
 use crate::against::{compare, compare_pfs, dirt};
@@ -110,9 +112,9 @@ impl WorldRan {
 
 /// A volume that is open for writing, and what it should hold.
 #[derive(Debug)]
-pub struct World {
-    disk: RamDisk,
-    host: WritingHost<RamDisk>,
+pub struct World<S = RamDisk> {
+    disk: S,
+    host: WritingHost<S>,
     trees: BTreeMap<Label, Tree>,
     scanning: Option<Scanning>,
     cache_bytes: usize,
@@ -127,15 +129,57 @@ impl World {
     #[must_use]
     pub fn new(len: u64, cache_bytes: usize) -> Self {
         let disk = RamDisk::new(usize::try_from(len).expect("sizes fit"));
+        Self::over(disk, cache_bytes)
+    }
+}
+
+impl<S: Storage + Clone> World<S> {
+    /// A new volume on `disk`.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    #[must_use]
+    pub fn over(disk: S, cache_bytes: usize) -> Self {
         format_storage(&disk);
         let host =
             WritingHost::open(disk.clone(), cache_bytes).expect("a new volume can be opened");
         let (trees, ran) = (BTreeMap::new(), WorldRan::default());
         let mut world = Self { disk, host, trees, scanning: None, cache_bytes, ran };
+        world.set_origin();
         for label in [b"LOCAL".to_vec(), b"DATA".to_vec()] {
             world.found(label).expect("a new volume has its PFSs");
         }
         world
+    }
+
+    /// Its host has chance and a clock.
+    fn set_origin(&self) {
+        let mut id = [1; 16];
+        id[8..].copy_from_slice(&self.ran.ran.operations.to_le_bytes());
+        self.host.set_origin(Origin { id, host: Uuid([7; 16]), time: WallTime(START) });
+    }
+
+    /// What it is open by.
+    pub const fn host(&self) -> &WritingHost<S> {
+        &self.host
+    }
+
+    /// From the next opening on it is on other devices.
+    pub fn move_to(&mut self, disk: S) {
+        self.disk = disk;
+    }
+
+    /// Does something to the volume that commits, if it does anything.
+    pub fn with_host<R>(&mut self, work: impl FnOnce(&WritingHost<S>) -> R) -> R {
+        let commits = self.commits();
+        let result = work(&self.host);
+        if self.commits() != commits {
+            self.committed();
+            if let Some(scanning) = &mut self.scanning {
+                scanning.may_be_overtaken = true;
+            }
+        }
+        result
     }
 
     /// A PFS that is empty is there.
@@ -161,7 +205,7 @@ impl World {
     }
 
     /// The device.
-    pub const fn disk(&self) -> &RamDisk {
+    pub const fn disk(&self) -> &S {
         &self.disk
     }
 
@@ -290,6 +334,7 @@ impl World {
         self.scanning = None;
         let host = WritingHost::open(self.disk.clone(), self.cache_bytes);
         self.host = host.map_err(|error| format!("opening: {error:?}"))?;
+        self.set_origin();
         for tree in self.trees.values_mut() {
             tree.pfs = None;
             tree.model = tree.committed.clone();
@@ -464,7 +509,7 @@ impl Taste {
     ///
     /// # Panics
     /// It has no PFSs.
-    pub fn next(&self, random: &mut Random, world: &World, current: &mut Label) -> WorldOp {
+    pub fn next<S>(&self, random: &mut Random, world: &World<S>, current: &mut Label) -> WorldOp {
         let there: Vec<&Label> = world.trees.keys().collect();
         if random.once_in(self.switches) || !world.trees.contains_key(current) {
             current.clone_from(*random.pick(&there));

@@ -11,6 +11,7 @@ use crate::units::Tid;
 pub struct CopySet {
     states: [CopyState; COPIES_MAX],
     distrust: [Distrust; COPIES_MAX],
+    plain: u8,
 }
 
 impl CopySet {
@@ -20,7 +21,14 @@ impl CopySet {
         Self {
             states: group.slots.each_ref().map(|slot| slot.state),
             distrust: group.slots.each_ref().map(|slot| slot.distrust),
+            plain: group.plain_slot,
         }
+    }
+
+    /// The copy that blockrefs are on which name none.
+    #[must_use]
+    pub const fn plain(&self) -> u8 {
+        self.plain
     }
 
     /// State of the copy in `slot`.

@@ -19,9 +19,10 @@ use super::commit::{Flusher, check_alive, flush};
 use super::load_freemap;
 use super::open::{freemap_of, recover};
 use crate::copies::lineage::{Found, Return, returning};
-use crate::copies::{CopyGroup, CopyGroupFault, CopyState};
+use crate::copies::{CopyGroup, CopyGroupFault, CopySet, CopyState};
 use crate::error::{Error, Refusal};
 use crate::flush::HeaderWriter;
+use crate::media::blockref::Seat;
 use crate::media::check::Checks;
 use crate::media::copy_group::RO_COMPAT_KNOWN;
 use crate::media::header::VolumeHeader;
@@ -215,7 +216,9 @@ pub async fn attach<H: WriteHost>(
     load_freemap(host, slot, &mut freemap, u64::MAX).await?;
     let root = host.look(|memory| memory.map(|memory| *memory.super_root()));
     let root = root.ok_or(Error::ReadOnly)?;
-    recover(host, root, found.header.freemap_tid(), Some(slot), &mut freemap).await?;
+    let plain = flusher.writer.copies().map_or(0, CopySet::plain);
+    let seat = Some(Seat { copy: slot, plain });
+    recover(host, root, found.header.freemap_tid(), seat, &mut freemap).await?;
 
     // behind what any device ever held
     let after = flusher.header().mirror_tid().max(found.header.mirror_tid());

@@ -12,6 +12,7 @@ use super::{Host, join_all, load_freemap};
 use crate::copies::CopySet;
 use crate::error::Error;
 use crate::freemap::{Freemap, Marks};
+use crate::media::blockref::Seat;
 use crate::scan::{Bulkfree, Step};
 
 /// What a bulk scan freed.
@@ -33,6 +34,7 @@ pub async fn begin<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<Bulk
     flush(host, flusher, false).await?;
     // what a copy keeps that is not in sync yet is not for the tree of the others to say
     let in_sync = flusher.writer().copies().map(CopySet::in_sync);
+    let plain = flusher.writer().copies().map_or(0, CopySet::plain);
     let sizes: Vec<(u8, u64)> =
         flusher.headers.iter().map(|(copy, header)| (*copy, header.total_size())).collect();
     let mut copies = Vec::new();
@@ -40,7 +42,7 @@ pub async fn begin<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<Bulk
         if in_sync.is_none_or(|in_sync| in_sync & 1 << copy != 0) {
             load_freemap(host, copy, freemap, u64::MAX).await?;
             let size = sizes.iter().find(|(one, _)| *one == copy).map_or(0, |(_, size)| *size);
-            copies.push((in_sync.map(|_| copy), size));
+            copies.push((in_sync.map(|_| Seat { copy, plain }), size));
         }
     }
     let mut scan = host.look(|memory| {
@@ -54,17 +56,21 @@ pub async fn begin<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<Bulk
         Ok::<_, Error>(scan)
     })?;
     for (copy, freemap) in flusher.writer_mut().freemaps_mut() {
-        if copies.iter().any(|(one, _)| one.is_none_or(|one| one == copy)) {
+        if copies.iter().any(|(one, _)| one.is_none_or(|one| one.copy == copy)) {
             freemap.begin_scan();
         }
     }
-    scan.set_number(scan_number(flusher));
+    // one number for all allocators: those of copies that come and go count for themselves
+    flusher.scans += 1;
+    scan.set_number(Some(flusher.scans));
     Ok(scan)
 }
 
-/// Which scan is on its way: of all allocators the newest.
+/// Which scan is on its way.
 fn scan_number(flusher: &mut Flusher) -> Option<u64> {
-    flusher.writer_mut().freemaps_mut().filter_map(|(_, freemap)| freemap.scan_number()).max()
+    let scans = flusher.scans;
+    let mut freemaps = flusher.writer_mut().freemaps_mut();
+    freemaps.any(|(_, freemap)| freemap.scan_number().is_some()).then_some(scans)
 }
 
 /// Lets a scan run to its end. Hosts with their own way of reading many blocks do this themselves.
@@ -124,11 +130,16 @@ pub fn end_scan(flusher: &mut Flusher) {
 
 fn each_marked(
     flusher: &mut Flusher,
-    all: &[(Option<u8>, Marks)],
+    all: &[(Option<Seat>, Marks)],
     mut work: impl FnMut(&mut Freemap, &Marks),
 ) {
     for (copy, freemap) in flusher.writer_mut().freemaps_mut() {
-        if let Some((_, marks)) = all.iter().find(|(one, _)| one.is_none_or(|one| one == copy)) {
+        // a device that took a copy's place since then knows nothing of the scan
+        if freemap.scan_number().is_none() {
+            continue;
+        }
+        if let Some((_, marks)) = all.iter().find(|(one, _)| one.is_none_or(|one| one.copy == copy))
+        {
             work(freemap, marks);
         }
     }

@@ -43,11 +43,13 @@ pub struct Flusher {
     pub(super) headers: Vec<(u8, HeaderWriter)>,
     /// What the headers say of copies.
     pub(super) lineage: Option<Lineage>,
+    /// Scans for free space that began.
+    pub(super) scans: u64,
 }
 
 impl Flusher {
     pub(super) fn new(writer: Writer, header: HeaderWriter) -> Self {
-        Self { writer, headers: alloc::vec![(0, header)], lineage: None }
+        Self { writer, headers: alloc::vec![(0, header)], lineage: None, scans: 0 }
     }
 
     pub(super) const fn of_copies(
@@ -55,7 +57,7 @@ impl Flusher {
         headers: Vec<(u8, HeaderWriter)>,
         lineage: Lineage,
     ) -> Self {
-        Self { writer, headers, lineage: Some(lineage) }
+        Self { writer, headers, lineage: Some(lineage), scans: 0 }
     }
 
     /// What the headers say of copies; `None` on a volume without.
@@ -377,7 +379,7 @@ async fn flush_contents<H: WriteHost>(
                     Edit::Remove(key)
                 }
                 DirtyBlock::Shared(raw) => {
-                    let mut raw = *raw;
+                    let mut raw = writer.plain_if_stripping(raw);
                     raw.modify_tid.set(stamp.modify.0);
                     Edit::Put(raw)
                 }

@@ -63,6 +63,21 @@ pub enum MemberError {
     Rule,
     /// The new device did not take its first blocks.
     Unwritable,
+    /// The volume has copies already.
+    HasCopies,
+    /// The volume has none any more on media, though this mount knew some.
+    Stripped,
+    /// It is a file system of several volumes, which can have no copies.
+    Volumes {
+        /// How many.
+        count: usize,
+    },
+    /// Blockrefs that cannot be read keep the volume from having no copies.
+    Damaged,
+    /// Files that were deleted and are still open lie where they were before the volume had copies.
+    OpenDeleted,
+    /// There is no room for the tables that have to be written anew.
+    NoRoom,
     /// The volume failed, or has no copies.
     Failed(Error),
 }
@@ -93,6 +108,27 @@ impl fmt::Display for MemberError {
                 f.write_str("by the rule of the group, the others may not go on without it")
             }
             Self::Unwritable => f.write_str("the device does not take what is written to it"),
+            Self::HasCopies => f.write_str("the volume has copies already; add another one to them"),
+            Self::Stripped => f.write_str(
+                "the volume has no copies on media any more, though this mount still knows one; \
+                 unmount it and mount it again",
+            ),
+            Self::Volumes { count } => write!(
+                f,
+                "the file system lies on {count} volumes, and a copy is one device; copy it to a \
+                 file system of one volume first"
+            ),
+            Self::Damaged => f.write_str(
+                "some tables cannot be read; find them with a check, remove what they belong to, \
+                 and go on",
+            ),
+            Self::OpenDeleted => f.write_str(
+                "files are open that were deleted, and may lie on another copy only; close them, or \
+                 unmount the volume and mount it again",
+            ),
+            Self::NoRoom => {
+                f.write_str("no room for the tables that have to be written anew; free some space")
+            }
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -109,7 +145,7 @@ pub async fn add<H: WriteHost>(
     new: NewCopy,
 ) -> Result<u8, MemberError> {
     check_alive(host)?;
-    let lineage = flusher.lineage.as_ref().ok_or(Error::NotSupported)?;
+    let lineage = lineage_of(flusher)?;
     if lineage.live().copy_on(new.device).is_some_and(|copy| is_used(flusher, copy)) {
         return Err(MemberError::InUse);
     }
@@ -123,7 +159,10 @@ pub async fn add<H: WriteHost>(
     lineage_of(flusher)?.live().place(slot, new.device, size, new.size);
     forget_headers(host, flusher, slot, new.size).await?;
     attach(flusher, slot, new.id, now, raw)?;
-    flush(host, flusher, true).await?;
+    // it has as many headers as the others then
+    for _ in 0..HEADER_SLOTS {
+        flush(host, flusher, true).await?;
+    }
     Ok(slot)
 }
 
@@ -247,8 +286,9 @@ pub async fn replace<H: WriteHost>(
     add(host, flusher, new).await
 }
 
-fn lineage_of(flusher: &Flusher) -> Result<&super::finish::Lineage, Error> {
-    flusher.lineage.as_ref().ok_or(Error::NotSupported)
+fn lineage_of(flusher: &Flusher) -> Result<&super::finish::Lineage, MemberError> {
+    let lineage = flusher.lineage.as_ref().ok_or(Error::NotSupported)?;
+    if lineage.is_stripped() { Err(MemberError::Stripped) } else { Ok(lineage) }
 }
 
 fn state(flusher: &Flusher, slot: u8) -> CopyState {

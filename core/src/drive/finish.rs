@@ -12,6 +12,7 @@ use zerocopy::FromZeros;
 
 use super::change::{Origin, WriteHost};
 use super::commit::Flusher;
+use super::convert::{may_be_without_copies, without_copies};
 use crate::copies::epoch::may_continue;
 use crate::copies::mutations::Rule;
 use crate::copies::{CopyGroup, CopySet, Rules, Runtime, TransitionFault};
@@ -33,6 +34,10 @@ pub struct Lineage {
     is_lagging: bool,
     /// The rule before this commit, which changes it.
     old_rule: Option<Runtime>,
+    /// The next header may say that there are no copies any more.
+    is_ending: bool,
+    /// The headers say that there are no copies any more.
+    is_stripped: bool,
     live: Arc<LiveCopies>,
 }
 
@@ -43,7 +48,9 @@ impl Lineage {
         is_lagging: bool,
         live: Arc<LiveCopies>,
     ) -> Self {
-        let lineage = Self { group, pending, is_lagging, old_rule: None, live };
+        let (is_ending, is_stripped) = (false, false);
+        let old_rule = None;
+        let lineage = Self { group, pending, is_lagging, old_rule, is_ending, is_stripped, live };
         lineage.tell_rules();
         lineage
     }
@@ -58,6 +65,18 @@ impl Lineage {
     #[must_use]
     pub const fn is_lagging(&self) -> bool {
         self.is_lagging
+    }
+
+    /// Whether the media hold a volume without copies by now: it was
+    /// [stripped](super::convert::strip).
+    #[must_use]
+    pub const fn is_stripped(&self) -> bool {
+        self.is_stripped
+    }
+
+    /// Whether the next header may say that there are no copies any more.
+    pub(super) const fn set_ending(&mut self, is_ending: bool) {
+        self.is_ending = is_ending;
     }
 
     /// What the next header says of copies.
@@ -209,6 +228,12 @@ pub(super) async fn finish<H: WriteHost>(
     let sealed = seal_freemaps(host, &mut flusher.writer, super_root, tid).await?;
     restore_torn(host, flusher).await?;
     begin_pending(host, flusher, tid)?;
+    if let Some(lineage) = &mut flusher.lineage
+        && lineage.is_ending
+        && may_be_without_copies(super_root)
+    {
+        lineage.is_stripped = true;
+    }
     advance(flusher, super_root, &sealed, tid);
     loop {
         write_shadows(host, flusher).await?;
@@ -325,7 +350,12 @@ async fn write_headers<H: WriteHost>(
 }
 
 fn name_copies(copy: u8, header: &mut crate::flush::HeaderWriter, lineage: Option<&Lineage>) {
-    if let Some(group) = lineage.and_then(|lineage| lineage.group.for_slot(copy)) {
+    let Some(lineage) = lineage else {
+        return;
+    };
+    if lineage.is_stripped {
+        without_copies(header.raw_mut());
+    } else if let Some(group) = lineage.group.for_slot(copy) {
         group.put(header.raw_mut());
     }
 }

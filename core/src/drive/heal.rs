@@ -31,6 +31,7 @@ use alloc::vec::Vec;
 use super::REUSE_DELAY;
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive};
+use crate::copies::CopySet;
 use crate::dirty::Memory;
 use crate::engine::Want;
 use crate::error::Error;
@@ -160,25 +161,27 @@ pub async fn heal<H: WriteHost>(
         return Ok(done);
     };
     let live = lineage.live();
+    let plain = flusher.writer().copies().map_or(0, CopySet::plain);
     let mut rewritten = Vec::new();
     for request in requests {
+        let want = request.want.settled(plain);
         let bad = u64::from(request.bad.count_ones());
         if !is_in_use(request.known, now) {
             done.dropped += bad;
             continue;
         }
-        let usable = usable(flusher, live, &request.want);
+        let usable = usable(flusher, live, &want);
         let targets = request.bad & usable;
         done.dropped += bad - u64::from(targets.count_ones());
         if targets == 0 {
             continue;
         }
-        let Some(stored) = fetch_good(host, &request.want, usable & !targets).await else {
+        let Some(stored) = fetch_good(host, &want, usable & !targets).await else {
             done.unhealable += u64::from(targets.count_ones());
             continue;
         };
         for copy in each(targets) {
-            rewrite(host, live, &request.want, copy, &stored, &mut rewritten, &mut done).await;
+            rewrite(host, live, &want, copy, &stored, &mut rewritten, &mut done).await;
         }
     }
     if !rewritten.is_empty() {

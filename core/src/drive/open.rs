@@ -14,7 +14,7 @@ use crate::flush::FindBase;
 use crate::flush::{HeaderWriter, Writer};
 use crate::freemap::{Class, Freemap};
 use crate::fs::{OpenPfs, Pfs};
-use crate::media::blockref::{Blockref, slots};
+use crate::media::blockref::{Blockref, Seat, slots};
 use crate::media::header::VolumeHeader;
 use crate::media::inode::{CONTENT_START, Inode};
 use crate::units::{Inum, Tid};
@@ -83,7 +83,8 @@ async fn open_copies<H: Host>(
         load_freemap(host, one.copy, &mut freemap, u64::MAX).await?;
         let known = one.header.freemap_tid();
         if volume.header().mirror_tid() > known {
-            recover(host, volume.super_root(), known, Some(one.copy), &mut freemap).await?;
+            let seat = Seat { copy: one.copy, plain: set.plain() };
+            recover(host, volume.super_root(), known, Some(seat), &mut freemap).await?;
         }
         freemaps.push((one.copy, freemap));
         let mut writer = HeaderWriter::new(&one.header, one.slot);
@@ -188,7 +189,7 @@ pub(super) async fn recover<H: Host>(
     host: &H,
     super_root: Blockref,
     known: Tid,
-    copy: Option<u8>,
+    seat: Option<Seat>,
     freemap: &mut Freemap,
 ) -> Result<(), Error> {
     let mut stack = Vec::from([super_root]);
@@ -197,10 +198,10 @@ pub(super) async fn recover<H: Host>(
             continue;
         }
         if let (Some(location), Some(class)) =
-            (blockref.location_on(copy), Class::of(blockref.kind()))
+            (blockref.location_on(seat), Class::of(blockref.kind()))
         {
             while let Some(unread) = freemap.unread_for(location.offset) {
-                load_blocks(host, copy.unwrap_or(0), freemap, &[unread]).await;
+                load_blocks(host, seat.map_or(0, |seat| seat.copy), freemap, &[unread]).await;
             }
             if freemap.mark_recovered(location, class).is_err() {
                 return Err(Error::ReadOnly);

@@ -25,7 +25,8 @@ use super::finish::finish;
 use crate::engine::{Block, Want};
 use crate::error::{BlockKind, Error};
 use crate::flush::{Stamp, Writer, valid};
-use crate::media::blockref::{Blockref, slots};
+use crate::media::addresses::is_plain;
+use crate::media::blockref::{Blockref, address_key, slots};
 use crate::media::inode::{CONTENT_START, INODE_LEN, Inode};
 use crate::media::raw::RawBlockref;
 use crate::tree::{Entry, NewNode, render_into};
@@ -67,7 +68,23 @@ pub async fn resync<H: WriteHost>(
     if targets == 0 {
         return Ok(Filled::default());
     }
-    let behind = |joined| Filled { joined, behind: targets & !joined, ..Filled::default() };
+    let mut done = walk(host, flusher, Goal::On(targets), budget).await?;
+    let joined = join(host, flusher, targets)?;
+    if joined != 0 {
+        // now their headers refer to the root that they have
+        flush(host, flusher, true).await?;
+    }
+    (done.joined, done.behind) = (joined, targets & !joined);
+    Ok(done)
+}
+
+/// Goes through what falls short of `goal`, puts it right and commits it.
+async fn walk<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    goal: Goal,
+    budget: u64,
+) -> Result<Filled, Error> {
     let (root, room) = host
         .look(|memory| {
             let memory = memory?;
@@ -75,7 +92,7 @@ pub async fn resync<H: WriteHost>(
         })
         .ok_or(Error::ReadOnly)?;
     if room < ROOM_MIN {
-        return Ok(behind(0));
+        return Ok(Filled::default());
     }
     let before = flusher.header().mirror_tid().0;
     let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
@@ -83,7 +100,7 @@ pub async fn resync<H: WriteHost>(
     let mut fill = Fill {
         least_free: free_bytes.saturating_sub(room - ROOM_MIN / 2),
         writer: &mut flusher.writer,
-        targets,
+        goal,
         stamp: Stamp { mirror: tid, modify: Tid(0) },
         left: budget,
         stack: Vec::new(),
@@ -92,7 +109,7 @@ pub async fn resync<H: WriteHost>(
         done: Filled::default(),
     };
     let filled = fill.run(host, *root.raw()).await;
-    let (mut done, roots) = (fill.done, core::mem::take(&mut fill.roots));
+    let (done, roots) = (fill.done, core::mem::take(&mut fill.roots));
     let committed = match filled {
         Ok(Some(new)) => commit_filled(host, flusher, &new, roots, tid).await,
         Ok(None) => Ok(()),
@@ -102,13 +119,21 @@ pub async fn resync<H: WriteHost>(
         host.alter(|memory| memory.fail(error));
         return Err(error);
     }
-    let joined = join(host, flusher, targets)?;
-    if joined != 0 {
-        // now their headers refer to the root that they have
-        flush(host, flusher, true).await?;
-    }
-    (done.joined, done.behind) = (joined, targets & !joined);
     Ok(done)
+}
+
+/// Makes blockrefs plain, up to about `budget` bytes of tables, and commits that: a part of
+/// [`strip`](super::convert::strip). The writer is stripping.
+///
+/// # Errors
+/// The volume failed.
+pub(super) async fn strip_some<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    budget: u64,
+) -> Result<Filled, Error> {
+    flush(host, flusher, false).await?;
+    walk(host, flusher, Goal::Plain, budget).await
 }
 
 /// Copies that are written to and are not in sync.
@@ -159,10 +184,19 @@ fn join<H: WriteHost>(host: &H, flusher: &mut Flusher, targets: u8) -> Result<u8
     Ok(joined)
 }
 
+/// What every entry of the tree is to be.
+#[derive(Clone, Copy)]
+enum Goal {
+    /// On all of these copies.
+    On(u8),
+    /// Plain: naming no copies.
+    Plain,
+}
+
 /// A walk that fills in.
 struct Fill<'w> {
     writer: &'w mut Writer,
-    targets: u8,
+    goal: Goal,
     stamp: Stamp,
     /// Bytes that may still be copied.
     left: u64,
@@ -246,9 +280,8 @@ impl Fill<'_> {
         host: &H,
         raw: RawBlockref,
     ) -> Result<Option<RawBlockref>, Error> {
-        let lacking = self.targets & !self.valid(&raw);
         let blockref = match Blockref::parse(&raw) {
-            Ok(Some(blockref)) if lacking != 0 => blockref,
+            Ok(Some(blockref)) if !self.is_reached(&raw) => blockref,
             // in sync, or nothing that we could put right
             _ => return Ok(None),
         };
@@ -274,9 +307,12 @@ impl Fill<'_> {
                 return Ok(None);
             }
         }
+        let Goal::On(targets) = self.goal else {
+            return Ok(self.make_plain(&raw));
+        };
         match host.fetch_stored(&want).await {
             Ok(stored) => {
-                let new = self.writer.fill(&raw, self.targets, &stored, self.stamp)?;
+                let new = self.writer.fill(&raw, targets, &stored, self.stamp)?;
                 if let Some(new) = &new {
                     self.done.leaves += 1;
                     self.done.leaf_bytes += stored.len() as u64;
@@ -296,10 +332,21 @@ impl Fill<'_> {
     /// What a table became. One that nothing below was filled in of is only copied.
     fn leave(&mut self, frame: &Frame) -> Result<Option<RawBlockref>, Error> {
         if !frame.is_changed {
-            let full = frame.slots.iter().fold(self.targets, |full, raw| full & self.valid(raw));
-            return self.writer.fill(&frame.raw, full, &frame.block, self.stamp);
+            return match self.goal {
+                Goal::On(targets) => {
+                    let full = frame.slots.iter().fold(targets, |full, raw| full & self.valid(raw));
+                    self.writer.fill(&frame.raw, full, &frame.block, self.stamp)
+                }
+                Goal::Plain if frame.slots.iter().all(|raw| self.is_reached(raw)) => {
+                    Ok(self.make_plain(&frame.raw))
+                }
+                Goal::Plain => Ok(None),
+            };
         }
         self.done.tables += 1;
+        if matches!(self.goal, Goal::Plain) {
+            self.left = self.left.saturating_sub(frame.block.len() as u64);
+        }
         let (raw, slots) = (&frame.raw, &frame.slots);
         let new = match &frame.image {
             Some(image) => {
@@ -326,6 +373,27 @@ impl Fill<'_> {
         };
         self.writer.retire(raw);
         Ok(Some(new))
+    }
+
+    /// Whether nothing is to be done about an entry.
+    fn is_reached(&self, raw: &RawBlockref) -> bool {
+        match self.goal {
+            Goal::On(targets) => targets & !self.valid(raw) == 0,
+            Goal::Plain => raw.kind == 0 || raw.data_off.get() == 0 || is_plain(raw),
+        }
+    }
+
+    /// The entry names no copies from now on. Its block stays where it is.
+    fn make_plain(&mut self, raw: &RawBlockref) -> Option<RawBlockref> {
+        let new = self.writer.plain(raw);
+        match &new {
+            Some(new) => {
+                self.done.leaves += 1;
+                self.note(raw, new);
+            }
+            None => self.done.unreadable += 1,
+        }
+        new
     }
 
     fn is_tight(&self) -> bool {
@@ -381,10 +449,11 @@ impl Frame {
 
 /// What tells a block from all others: the lowest of its copies, its address there, and its
 /// transaction.
-type Identity = (u32, u64, u64);
+type Identity = (u8, u64, u64);
 
 fn identity(raw: &RawBlockref) -> Identity {
-    (raw.copy_id.trailing_zeros(), raw.data_off.get(), raw.mirror_tid.get())
+    let (copy, address) = address_key(raw);
+    (copy, address, raw.mirror_tid.get())
 }
 
 const KIND_INODE: u8 = 1;

@@ -21,6 +21,7 @@ use alloc::vec::Vec;
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive};
 use super::heal::{HealRequest, Healed, each, heal};
+use crate::copies::CopySet;
 use crate::dirty::Memory;
 use crate::engine::Want;
 use crate::error::{BlockKind, Error};
@@ -310,7 +311,8 @@ impl Walk<'_> {
         blockref: &Blockref,
         is_new: bool,
     ) -> Option<Vec<u8>> {
-        let want = Want::of(blockref)?.known_at(self.now);
+        let plain = self.flusher.writer().copies().map_or(0, CopySet::plain);
+        let want = Want::of(blockref)?.settled(plain).known_at(self.now);
         let (mut good, mut bad) = (None, 0);
         for copy in each(self.copies(&want)) {
             let Some(on_copy) = want.on(copy) else {
@@ -380,8 +382,7 @@ impl Frame {
 }
 
 fn identity(blockref: &Blockref) -> (u64, u64) {
-    (
-        blockref.raw().data_off.get() | u64::from(blockref.raw().copy_id) << 6,
-        blockref.mirror_tid().0,
-    )
+    let (copy, address) = blockref.address_key();
+    // what is behind the radix and before the least address is free
+    (address | u64::from(copy) << 6, blockref.mirror_tid().0)
 }

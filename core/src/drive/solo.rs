@@ -13,6 +13,7 @@ use super::attach::{AttachError, attach, identify};
 use super::bulkfree::{self, Freed};
 use super::change::{self, Origin, Pressure, WriteHost};
 use super::commit::{self, Flusher};
+use super::convert::{self, NewGroup, Stripped};
 use super::copies::{self, MemberError, NewCopy};
 use super::grow::{Grown, grow};
 use super::heal::{HealQueue, HealRequest, Healed, heal};
@@ -187,6 +188,17 @@ impl<S: Storage> Solo<S> {
         result
     }
 
+    /// Makes a volume without copies one of copies; see [`to_copies`](super::convert::to_copies).
+    ///
+    /// # Errors
+    /// Why it cannot be; [`Error::Busy`] while a flush is on its way.
+    pub async fn to_copies(&self, new: NewGroup) -> Result<(), MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = convert::to_copies(self, &mut flusher, &self.volume, new).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
     /// Changes the rules of the group; see [`set_rules`](super::copies::set_rules).
     ///
     /// # Errors
@@ -194,6 +206,17 @@ impl<S: Storage> Solo<S> {
     pub async fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {
         let mut flusher = self.take_flusher()?;
         let result = copies::set_rules(self, &mut flusher, rules).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Makes a volume of copies one without, a part at a time; see [`strip`](super::convert::strip).
+    ///
+    /// # Errors
+    /// Why it cannot be; [`Error::Busy`] while a flush is on its way.
+    pub async fn strip(&self, keep: u8, budget: u64) -> Result<Stripped, MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = convert::strip(self, &mut flusher, keep, budget).await;
         self.flusher.replace(Some(flusher));
         result
     }

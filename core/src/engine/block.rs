@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::error::{BlockKind, Damage, DamageKind, Place};
-use crate::media::addresses::Addresses;
+use crate::media::addresses::{Addresses, is_plain};
 use crate::media::blockref::{Blockref, Location};
 use crate::media::check::{CheckCode, Checks, Verified};
 use crate::media::compress::{self, Compression};
@@ -56,9 +56,11 @@ impl Want {
         let generation = if check == CheckCode::Unchecked { blockref.mirror_tid().0 } else { 0 };
         let id = BlockId { location, check, compression: blockref.compression(), generation };
         let raw = blockref.raw();
-        // other writers leave 0 or 255 there, which is no set of copies
-        let may_have = raw.copy_id != 0 && raw.copy_id != 0xff;
-        let addresses = if may_have { Addresses::of(raw).ok() } else { None };
+        let addresses = if is_plain(raw) {
+            Some(Addresses::plain(location.offset))
+        } else {
+            Addresses::of(raw).ok()
+        };
         Some(Self {
             id,
             place: blockref.place(),
@@ -75,6 +77,12 @@ impl Want {
     #[must_use]
     pub const fn only_on(self, copy: u8) -> Self {
         Self { only: Some(copy), ..self }
+    }
+
+    /// The same; if its blockref names no copies, it is on the copy `plain`.
+    #[must_use]
+    pub fn settled(self, plain: u8) -> Self {
+        Self { addresses: self.addresses.map(|addresses| addresses.settled(plain)), ..self }
     }
 
     /// The same, from `copy` only, at its address there; `None` if it is not on that copy.

@@ -11,7 +11,7 @@ use crate::dirty::Budget;
 use crate::engine::{Block, Want};
 use crate::error::Error;
 use crate::freemap::{Class, Freemap};
-use crate::media::addresses::Addresses;
+use crate::media::addresses::{Addresses, is_plain};
 use crate::media::blockref::{Blockref, Location};
 use crate::media::check::{CheckMethod, Checks, Verified, store};
 use crate::media::compress::Compression;
@@ -99,6 +99,8 @@ pub struct Writer {
     shelves: Vec<Shelf>,
     /// Which copies there are, and what of theirs counts; `None` on a volume without copies.
     set: Option<CopySet>,
+    /// Blockrefs are to be plain, as far as everything below them is.
+    is_stripping: bool,
     checks: Checks,
     /// Blocks of transactions up to this one may be referred to from several places.
     shared_tid: Tid,
@@ -118,6 +120,7 @@ impl Writer {
         Self {
             shelves: alloc::vec![Shelf::new(0, freemap)],
             set: None,
+            is_stripping: false,
             checks,
             shared_tid,
             pieces_bytes: 0,
@@ -138,6 +141,7 @@ impl Writer {
         Self {
             shelves: shelves.collect(),
             set: Some(set),
+            is_stripping: false,
             checks,
             shared_tid,
             pieces_bytes: 0,
@@ -182,6 +186,33 @@ impl Writer {
             self.shelves.retain(|shelf| attached & 1 << shelf.copy != 0);
         }
         self.set = Some(set);
+    }
+
+    /// From now on new blockrefs name no copies, where nothing below them does
+    /// ([`drive::convert`](crate::drive::convert)). There has to be one copy only, the one that
+    /// plain blockrefs are on.
+    pub const fn set_stripping(&mut self, is_stripping: bool) {
+        self.is_stripping = is_stripping;
+    }
+
+    /// `raw` as it is on a volume without copies; `None` if it has no block, or none on the copy that
+    /// plain blockrefs are on.
+    #[must_use]
+    pub fn plain(&self, raw: &RawBlockref) -> Option<RawBlockref> {
+        let plain = self.set.as_ref()?.plain();
+        if !has_block(raw) {
+            return None;
+        }
+        let offset = Addresses::of(raw).ok()?.settled(plain).get(plain)?;
+        let mut raw = *raw;
+        Addresses::plain(offset).put(&mut raw);
+        Some(raw)
+    }
+
+    /// `raw`, which was taken from another place of the tree, as it has to be in new tables.
+    #[must_use]
+    pub fn plain_if_stripping(&self, raw: &RawBlockref) -> RawBlockref {
+        if self.is_stripping { self.plain(raw).unwrap_or(*raw) } else { *raw }
     }
 
     /// From now on `copy` is written to as well.
@@ -277,10 +308,10 @@ impl Writer {
             return;
         };
         if blockref.mirror_tid() > self.shared_tid {
-            let addresses = match self.set {
+            let addresses = match &self.set {
                 None => None,
-                Some(_) => match Addresses::of(raw) {
-                    Ok(addresses) => Some(addresses),
+                Some(set) => match Addresses::of(raw) {
+                    Ok(addresses) => Some(addresses.settled(set.plain())),
                     // what lies nowhere has nothing to give back
                     Err(_) => return,
                 },
@@ -325,7 +356,7 @@ impl Writer {
             Stored::Made(bytes) => Bytes::Owned(bytes),
             Stored::Whole(contents) => Bytes::Shared(contents),
         };
-        self.put(&mut raw, Class::Data, self.leaf_copies(), bytes)?;
+        self.put(&mut raw, Class::Data, self.leaf_copies() | self.leaf_form(), bytes)?;
         self.remember(&raw, Block::clone(contents));
         Ok(Some(raw))
     }
@@ -355,7 +386,8 @@ impl Writer {
         } else {
             let mut block = name.to_vec();
             block.resize(1024, 0);
-            self.metadata(&mut raw, Class::Dirent, self.leaf_copies(), block)?;
+            let copies = self.leaf_copies() | self.leaf_form();
+            self.metadata(&mut raw, Class::Dirent, copies, block)?;
         }
         Ok(raw)
     }
@@ -454,6 +486,7 @@ impl Writer {
         else {
             return Ok(None);
         };
+        let addresses = addresses.settled(set.plain());
         let valid = valid(set, raw);
         let doubted = if Rule::Zeroing.is_off() { 0 } else { !valid };
         let Some(mut addresses) = addresses.without(doubted) else {
@@ -480,8 +513,19 @@ impl Writer {
         if !Rule::Restamp.is_off() {
             raw.mirror_tid.set(stamp.mirror.0);
         }
+        self.give_check(&mut raw, stored);
         addresses.put(&mut raw);
         Ok(Some(raw))
+    }
+
+    /// What had no check code before the volume had copies gets one with its second copy: from then
+    /// on one has to be told from the other.
+    fn give_check(&self, raw: &mut RawBlockref, stored: &[u8]) {
+        let method = CheckMethod::from_code(raw.methods >> 4);
+        if matches!(method, Some(CheckMethod::None | CheckMethod::Disabled)) {
+            raw.methods = CheckMethod::Xxhash64.code() << 4 | raw.methods & 15;
+            store(self.checks.compute(stored, CheckMethod::Xxhash64), &mut raw.check);
+        }
     }
 
     /// Gives `raw` places on `copies` and a check code for `bytes`, which are structure: "no check"
@@ -514,14 +558,22 @@ impl Writer {
     /// The copies that a block with `slots` goes to: those that have everything below (copies 3.2).
     fn table_copies(&self, slots: &[RawBlockref]) -> u8 {
         let all = self.leaf_copies();
-        match &self.set {
+        let copies = match &self.set {
             None => all,
             Some(_) if Rule::FullTables.is_off() => all,
             Some(set) => slots.iter().fold(all, |copies, raw| copies & valid(set, raw)),
-        }
+        };
+        let all_plain = slots.iter().all(|raw| !has_block(raw) || is_plain(raw));
+        if all_plain { copies | self.leaf_form() } else { copies }
     }
 
-    /// Gives `raw` places on `copies`, and has `bytes` written there.
+    /// [`PLAIN`], if what refers to nothing is to name no copies.
+    const fn leaf_form(&self) -> u8 {
+        if self.is_stripping { PLAIN } else { 0 }
+    }
+
+    /// Gives `raw` places on `copies`, and has `bytes` written there; with [`PLAIN`] among them, `raw`
+    /// does not say so.
     fn put(
         &mut self,
         raw: &mut RawBlockref,
@@ -537,7 +589,7 @@ impl Writer {
         // bytes for several devices are shared between them
         let mut bytes = if self.shelves.len() > 1 { bytes.shared() } else { bytes };
         let mut places = Vec::new();
-        let mut left = copies;
+        let mut left = copies & !PLAIN;
         for shelf in &mut self.shelves {
             if copies & 1 << shelf.copy == 0 {
                 continue;
@@ -559,8 +611,11 @@ impl Writer {
             shelf.push(offset, bytes);
         }
         let addresses = Addresses::from_places(places).ok_or(Error::ReadOnly)?;
-        raw.data_off.set(addresses.lowest().1.0 | u64::from(radix.bits()));
-        if self.set.is_some() {
+        let (_, lowest) = addresses.lowest();
+        raw.data_off.set(lowest.0 | u64::from(radix.bits()));
+        if copies & PLAIN != 0 {
+            Addresses::plain(lowest).put(raw);
+        } else if self.set.is_some() {
             addresses.put(raw);
         }
         Ok(())
@@ -611,14 +666,22 @@ impl Shelf {
 /// The copies that an entry counts on (copies 3.2): all of them, if it has no block.
 #[must_use]
 pub fn valid(set: &CopySet, raw: &RawBlockref) -> u8 {
-    if raw.kind == 0 || raw.data_off.get() == 0 {
+    if !has_block(raw) {
         return u8::MAX;
     }
     // what says nothing sensible of copies is on none
-    Addresses::of(raw)
-        .map_or(0, |addresses| set.valid_mask(addresses.mask(), Tid(raw.mirror_tid.get())))
+    Addresses::of(raw).map_or(0, |addresses| {
+        set.valid_mask(addresses.settled(set.plain()).mask(), Tid(raw.mirror_tid.get()))
+    })
 }
 
+/// Whether an entry refers to a block.
+fn has_block(raw: &RawBlockref) -> bool {
+    raw.kind != 0 && raw.data_off.get() != 0
+}
+
+/// Among copies: the blockref is not to name them.
+const PLAIN: u8 = 0x80;
 /// Blocks of this size are written as they are.
 const LARGE: usize = 32 << 10;
 

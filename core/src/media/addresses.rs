@@ -14,8 +14,16 @@ use crate::units::MediaOffset;
 const ALTERNATES: usize = 40;
 /// All copies.
 const ALL: u8 = (1 << COPIES_MAX) - 1;
+/// On the one copy that the record of the group names for plain blockrefs.
+const PLAIN: u8 = 0x80;
+/// What stands for the set of copies in a plain blockref: 0, or 255 in what was formatted so.
+const PLAIN_IDS: [u8; 2] = [0, 0xff];
 
 /// The copies that hold a block, and where it lies on each of them. One copy at least holds it.
+///
+/// A *plain* blockref is as on a volume without copies: it names no copies, and means the one that
+/// the record of the group says. Its addresses have to be [settled](Self::settled) before they say
+/// anything of copies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Addresses {
     mask: u8,
@@ -41,10 +49,17 @@ impl Addresses {
             return Err(BlockrefFault::UnknownCheck(code));
         }
         let mask = raw.copy_id;
-        if mask == 0 || mask & !ALL != 0 {
+        let data_off = raw.data_off.get();
+        if PLAIN_IDS.contains(&mask) {
+            // other programs put blocks where they like, and leave noise behind the check code
+            let location = parse_location(data_off, kind)?;
+            let fault = BlockrefFault::CopyOffset { copy: 0, offset: MediaOffset(data_off) };
+            let offset = location.ok_or(fault)?.offset;
+            return Ok(Self { mask: PLAIN, offsets: [offset.0, 0, 0, 0] });
+        }
+        if mask & !ALL != 0 {
             return Err(BlockrefFault::Copies(mask));
         }
-        let data_off = raw.data_off.get();
         let lowest = mask.trailing_zeros() as usize;
         let radix = data_off & RADIX_MASK;
         let mut offsets = alternates(raw);
@@ -80,6 +95,31 @@ impl Addresses {
         Self { mask: 1, offsets: [offset.0, 0, 0, 0] }
     }
 
+    /// The address in a blockref that names no copies.
+    #[must_use]
+    pub const fn plain(offset: MediaOffset) -> Self {
+        Self { mask: PLAIN, offsets: [offset.0, 0, 0, 0] }
+    }
+
+    /// Whether they are those of a blockref that names no copies.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.mask == PLAIN
+    }
+
+    /// The same; those of a plain blockref are on the copy `plain`.
+    #[must_use]
+    pub fn settled(self, plain: u8) -> Self {
+        if !self.is_plain() {
+            return self;
+        }
+        let mut settled = Self { mask: 0, offsets: [0; COPIES_MAX] };
+        if let Some(offset) = settled.offsets.get_mut(usize::from(plain)) {
+            (settled.mask, *offset) = (1 << plain, self.offsets[0]);
+        }
+        settled
+    }
+
     /// The addresses in `places`, if there is one at least and each is on another of the four
     /// copies. Whether a block may lie there is not looked at.
     #[must_use]
@@ -97,25 +137,30 @@ impl Addresses {
     /// Writes them into a blockref: the set of copies, the address on the lowest of them beside the
     /// radix that stands there, and the other addresses with zeros where there are none.
     pub fn put(&self, raw: &mut RawBlockref) {
-        raw.copy_id = self.mask;
         let radix = raw.data_off.get() & RADIX_MASK;
-        raw.data_off.set(self.lowest().1.0 & !RADIX_MASK | radix);
+        let (mask, offset) = if self.is_plain() {
+            (PLAIN_IDS[0], self.offsets[0])
+        } else {
+            (self.mask, self.lowest().1.0)
+        };
+        raw.copy_id = mask;
+        raw.data_off.set(offset & !RADIX_MASK | radix);
         for (field, offset) in raw.check[ALTERNATES..].chunks_exact_mut(8).zip(&self.offsets[1..]) {
             field.copy_from_slice(&offset.to_le_bytes());
         }
     }
 
-    /// The copies that hold the block, a bit for each.
+    /// The copies that hold the block, a bit for each; none, if it is not said which.
     #[must_use]
     pub const fn mask(&self) -> u8 {
-        self.mask
+        self.mask & ALL
     }
 
     /// Where the block lies on `copy`, if it is there.
     #[must_use]
     pub fn get(&self, copy: u8) -> Option<MediaOffset> {
         let offset = *self.offsets.get(usize::from(copy))?;
-        (self.mask & 1 << copy != 0).then_some(MediaOffset(offset))
+        (self.mask() & 1 << copy != 0).then_some(MediaOffset(offset))
     }
 
     /// The lowest copy that holds it, and where.
@@ -126,7 +171,7 @@ impl Addresses {
 
     /// Every copy that holds it, and where, in order of copies.
     pub fn iter(&self) -> impl Iterator<Item = (u8, MediaOffset)> + use<> {
-        let Self { mask, offsets } = *self;
+        let (mask, offsets) = (self.mask(), self.offsets);
         let offsets = (0_u8..).zip(offsets);
         offsets
             .filter(move |(copy, _)| mask & 1 << copy != 0)
@@ -155,19 +200,51 @@ impl Addresses {
     }
 }
 
+/// A copy, and what has to be known of the group to tell what lies on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seat {
+    /// The copy.
+    pub copy: u8,
+    /// The copy that plain blockrefs are on.
+    pub plain: u8,
+}
+
 impl Blockref {
-    /// Where its block lies on `copy`; on a volume without copies, for `None`, where it lies.
+    /// Where its block lies on a copy; on a volume without copies, for `None`, where it lies.
     #[must_use]
-    pub fn location_on(&self, copy: Option<u8>) -> Option<Location> {
+    pub fn location_on(&self, seat: Option<Seat>) -> Option<Location> {
         let location = self.location()?;
-        match copy {
+        match seat {
             None => Some(location),
-            Some(copy) => {
-                let offset = Addresses::of(self.raw()).ok()?.get(copy)?;
+            Some(Seat { copy, plain }) => {
+                let offset = Addresses::of(self.raw()).ok()?.settled(plain).get(copy)?;
                 Some(Location { offset, ..location })
             }
         }
     }
+
+    /// What tells its address from all others on a volume of copies: the lowest copy that it names,
+    /// or a number that is none of theirs, and the address there.
+    #[must_use]
+    pub const fn address_key(&self) -> (u8, u64) {
+        address_key(self.raw())
+    }
+}
+
+/// As [`Blockref::address_key`].
+#[must_use]
+pub const fn address_key(raw: &RawBlockref) -> (u8, u64) {
+    let copy = match raw.copy_id {
+        0 | 0xff => COPIES_MAX.to_le_bytes()[0],
+        mask => mask.trailing_zeros().to_le_bytes()[0],
+    };
+    (copy, raw.data_off.get())
+}
+
+/// Whether a blockref names no copies (copies, plain blockrefs).
+#[must_use]
+pub fn is_plain(raw: &RawBlockref) -> bool {
+    PLAIN_IDS.contains(&raw.copy_id)
 }
 
 /// The addresses in the check field, with 0 for copy 0, which has none there.
@@ -263,6 +340,38 @@ mod tests {
         assert_eq!(Addresses::from_places([]), None);
     }
 
+    #[test]
+    fn a_plain_blockref_is_on_the_copy_that_the_group_says() {
+        for id in [0, 0xff] {
+            let mut entry = raw();
+            entry.copy_id = id;
+            // no multiple of its size, as others may put it; and noise where addresses are
+            entry.data_off.set((AT + 0x400) | 13);
+            entry.check[40..].fill(0x5a);
+            let addresses = Addresses::of(&entry).unwrap();
+            assert!(addresses.is_plain());
+            assert_eq!(
+                (addresses.mask(), addresses.get(0), addresses.iter().count()),
+                (0, None, 0)
+            );
+            for plain in 0..4 {
+                let settled = addresses.settled(plain);
+                assert_eq!(settled.lowest(), (plain, MediaOffset(AT + 0x400)));
+                assert_eq!((settled.mask(), settled.settled(3)), (1 << plain, settled));
+            }
+            assert_eq!(addresses.settled(200).mask(), 0);
+            addresses.put(&mut entry);
+            assert_eq!((entry.copy_id, entry.data_off.get()), (0, (AT + 0x400) | 13));
+            assert!(entry.check[40..].iter().all(|byte| *byte == 0));
+            assert_eq!(Addresses::of(&entry), Ok(Addresses::plain(MediaOffset(AT + 0x400))));
+            assert_ne!(address_key(&entry), address_key(&RawBlockref { copy_id: 1, ..entry }));
+        }
+        let mut entry = raw();
+        entry.copy_id = 0;
+        entry.data_off.set((AT + 0x400) | 16);
+        assert!(Addresses::of(&entry).is_err(), "it crosses what is read as one");
+    }
+
     fn fault(mask: u8, change: impl FnOnce(&mut RawBlockref)) -> BlockrefFault {
         let mut entry = raw();
         places(mask).put(&mut entry);
@@ -276,7 +385,7 @@ mod tests {
         let second = |entry: &mut RawBlockref, offset: u64| {
             entry.check[40..48].copy_from_slice(&offset.to_le_bytes());
         };
-        for mask in [0, 16, 0xff] {
+        for mask in [16, 0x80, 0xfe] {
             assert_eq!(fault(3, |entry| entry.copy_id = mask), BlockrefFault::Copies(mask));
         }
         assert_eq!(fault(3, |entry| second(entry, 0)), at(1, 0));
@@ -342,7 +451,10 @@ mod tests {
                 let bytes = zerocopy::IntoBytes::as_mut_bytes(&mut near);
                 bytes[usize::from(byte()) % 128] = byte();
             }
-            if let Ok(addresses) = Addresses::of(&near) {
+            if let Ok(addresses) = Addresses::of(&near).map(|found| found.settled(0)) {
+                if is_plain(&near) {
+                    continue;
+                }
                 any = near;
                 addresses.put(&mut any);
                 assert_eq!(any, near);

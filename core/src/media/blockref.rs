@@ -5,7 +5,7 @@ use core::fmt;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, IntoBytes};
 
-pub use super::addresses::Addresses;
+pub use super::addresses::{Addresses, Seat, address_key};
 use super::check::{CheckCode, CheckMethod};
 use super::compress::Compression;
 use super::raw::RawBlockref;

@@ -30,8 +30,10 @@ pub const ROOT_CHECK_LEN: usize = 40;
 pub const COPY_GROUP_MAGIC: u64 = u64::from_le_bytes(*b"FARCOPY1");
 /// The one format of the record so far.
 pub const COPY_GROUP_FORMAT: u32 = 1;
-/// Features that a program has to know to read the group: none so far.
-pub const INCOMPAT_KNOWN: u64 = 0;
+/// Blockrefs that name no copies are on the copy that the record says (copies, plain blockrefs).
+pub const INCOMPAT_PLAIN: u64 = 1;
+/// Features that a program has to know to read the group, and that this one knows.
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PLAIN;
 /// Features that a program has to know to write the group: none so far.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 
@@ -337,6 +339,11 @@ pub struct CopyGroup {
     pub compat: u64,
     /// Features that a program has to know to write the group.
     pub ro_compat: u64,
+    /// Features that a program has to know to read the group.
+    pub incompat: u64,
+    /// The copy that blockrefs are on which name none: those of a volume that had no copies, or is
+    /// to have none any more.
+    pub plain_slot: u8,
     /// The slot of the device that this record lies on.
     pub self_slot: u8,
     /// Copies in sync that a mount for writing needs, 1 to 4.
@@ -367,6 +374,8 @@ impl CopyGroup {
         Self {
             compat: 0,
             ro_compat: 0,
+            incompat: 0,
+            plain_slot: 0,
             self_slot: 0,
             min_copies: 1,
             policy: Policy::default(),
@@ -409,6 +418,8 @@ impl CopyGroup {
         let mut group = Self {
             compat: raw.compat.get(),
             ro_compat: raw.ro_compat.get(),
+            incompat: raw.incompat.get(),
+            plain_slot: raw.plain_slot,
             self_slot: raw.self_slot,
             min_copies: raw.min_copies,
             policy: parse_policy(raw).ok_or(CopyGroupFault::Policy)?,
@@ -497,7 +508,8 @@ impl CopyGroup {
         raw.witness = u8::from(self.policy.witness);
         raw.compat.set(self.compat);
         raw.ro_compat.set(self.ro_compat);
-        raw.incompat.set(INCOMPAT_KNOWN & raw.incompat.get());
+        raw.incompat.set(self.incompat);
+        raw.plain_slot = self.plain_slot;
         raw.group = self.group.0;
         raw.device = self.device.0;
         raw.flush_seq.set(self.flush_seq);
@@ -518,6 +530,9 @@ impl CopyGroup {
         }
         if self.configured() != raw.configured || !(1..=4).contains(&self.min_copies) {
             return Err(CopyGroupFault::Count);
+        }
+        if usize::from(self.plain_slot) >= COPIES_MAX {
+            return Err(CopyGroupFault::Slot(self.plain_slot));
         }
         let configured = self.slots_where(CopyState::is_configured);
         if self.epoch.members & !configured != 0 {

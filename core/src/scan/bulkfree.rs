@@ -18,7 +18,7 @@ use super::check::Step;
 use crate::engine::{Block, Want};
 use crate::error::{BlockKind, Damage, DamageKind, Error, Place};
 use crate::freemap::Marks;
-use crate::media::blockref::{Blockref, slots};
+use crate::media::blockref::{Blockref, Seat, slots};
 use crate::media::inode::{CONTENT_START, Inode};
 
 /// Blocks that are read side by side.
@@ -30,7 +30,7 @@ const SEEN_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Bulkfree {
     /// What is in use of each copy; on a volume without copies, of none in particular.
-    marks: Vec<(Option<u8>, Marks)>,
+    marks: Vec<(Option<Seat>, Marks)>,
     /// Tables and inodes still to be read.
     stack: Vec<Blockref>,
     asked: Vec<Blockref>,
@@ -49,7 +49,7 @@ impl Bulkfree {
 
     /// As [`Bulkfree::new`], for the copies that have space to give back, and their sizes.
     #[must_use]
-    pub fn of_copies(super_root: Blockref, copies: &[(Option<u8>, u64)]) -> Self {
+    pub fn of_copies(super_root: Blockref, copies: &[(Option<Seat>, u64)]) -> Self {
         let marks = copies.iter().map(|(copy, size)| (*copy, Marks::new(*size)));
         let mut scan = Self {
             marks: marks.collect(),
@@ -118,7 +118,7 @@ impl Bulkfree {
     ///
     /// # Errors
     /// What could not be read, or is damaged: then nothing may be freed.
-    pub fn finish(self) -> Result<Vec<(Option<u8>, Marks)>, Error> {
+    pub fn finish(self) -> Result<Vec<(Option<Seat>, Marks)>, Error> {
         match self.failed {
             Some(error) => Err(error),
             None => Ok(self.marks),
@@ -153,13 +153,13 @@ impl Bulkfree {
             return;
         };
         let mut home = 0;
-        for (copy, marks) in &mut self.marks {
-            if let Some(location) = blockref.location_on(*copy) {
+        for (seat, marks) in &mut self.marks {
+            if let Some(location) = blockref.location_on(*seat) {
                 marks.mark(location);
             }
-            if copy.is_some() {
+            if seat.is_some() {
                 // the same address is another block on another copy
-                home = blockref.raw().copy_id.trailing_zeros().into();
+                home = blockref.address_key().0.into();
             }
         }
         self.blocks += 1;

@@ -21,7 +21,7 @@ use crate::engine::{Block, BlockId, Want};
 use crate::error::{Damage, DamageKind, Error, HeaderFault, Place};
 use crate::freemap::Marks;
 use crate::media::SEGMENT_LEN;
-use crate::media::blockref::{Blockref, Statistics};
+use crate::media::blockref::{Blockref, Seat, Statistics};
 use crate::media::header::{HEADER_STRIDE, VolumeHeader};
 use crate::media::raw::RawBlockref;
 use crate::tree::Holder;
@@ -197,7 +197,7 @@ pub struct Check {
 #[derive(Debug)]
 pub(super) struct HeaderFacts {
     /// The copy whose freemap is checked.
-    pub(super) home: Option<u8>,
+    pub(super) home: Option<Seat>,
     pub(super) freemap_table: [RawBlockref; 4],
     pub(super) reserved: Static,
     pub(super) total_size: u64,
@@ -281,7 +281,7 @@ impl Check {
         let mut check = Self {
             options,
             header: HeaderFacts {
-                home: options.copy.or_else(|| volume.home()),
+                home: volume.seat(options.copy.or_else(|| volume.home())),
                 freemap_table: *header.freemap_table(),
                 reserved: Static {
                     below: header.allocator_beg().0.div_ceil(SEGMENT_LEN) * SEGMENT_LEN,

@@ -8,7 +8,7 @@ use super::live::LiveCopies;
 
 use crate::copies::lineage;
 use crate::error::{BlockKind, Damage, DamageKind, DeviceFault, HeaderFault, Place, Refusal};
-use crate::media::blockref::{Blockref, Location};
+use crate::media::blockref::{Blockref, Location, Seat};
 use crate::media::check::Checks;
 use crate::media::header::{
     HEADER_LEN, HEADER_SLOTS, SHADOW_OFFSET, SHADOW_SLOT, VOLUMES_MAX, Version, VolumeHeader,
@@ -139,6 +139,7 @@ pub struct Volume {
     super_root: Blockref,
     checks: Checks,
     copies: Option<Arc<Copies>>,
+    live: Arc<LiveCopies>,
 }
 
 impl Volume {
@@ -184,7 +185,11 @@ impl Volume {
         let root = chosen.swap_remove(0);
         let super_root = find_super_root(&root.header)?;
         let copies = copies.map(Arc::new);
-        Ok(Self { header: root.header, pieces, slots, super_root, checks: options.checks, copies })
+        let live = copies
+            .as_ref()
+            .map_or_else(|| Arc::new(LiveCopies::none()), |copies| Arc::clone(copies.live()));
+        let (header, checks) = (root.header, options.checks);
+        Ok(Self { header, pieces, slots, super_root, checks, copies, live })
     }
 
     /// The header in use.
@@ -202,7 +207,12 @@ impl Volume {
     /// The copies that it consists of, if it is a volume of copies.
     #[must_use]
     pub fn copies(&self) -> Option<&LiveCopies> {
-        self.copies.as_ref().map(|copies| &**copies.live())
+        Some(&*self.live).filter(|live| live.is_on())
+    }
+
+    /// What everybody shares who reads and writes copies, also of a volume that has none yet.
+    pub(crate) const fn live(&self) -> &Arc<LiveCopies> {
+        &self.live
     }
 
     /// The copy whose freemap and header are meant where only one can be; `None` on a volume
@@ -212,7 +222,14 @@ impl Volume {
         self.copies().map(LiveCopies::master)
     }
 
-    /// All that was found about its copies, if it is a volume of copies.
+    /// A copy, with what has to be known to tell what lies there; `None` on a volume without copies.
+    #[must_use]
+    pub fn seat(&self, copy: Option<u8>) -> Option<Seat> {
+        let plain = self.copies()?.plain();
+        copy.map(|copy| Seat { copy, plain })
+    }
+
+    /// All that was found about its copies when it was opened, if it was a volume of copies then.
     #[must_use]
     pub fn group(&self) -> Option<&Copies> {
         self.copies.as_deref()

@@ -4,7 +4,7 @@
 //! the next read and write on, whoever met the fault. What that means for the lineage is decided
 //! by the next commit ([`drive::commit`](crate::drive::commit)), not here.
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 
@@ -24,6 +24,10 @@ const NO_DEVICE: u16 = u16::MAX;
 /// The copies of an open volume.
 #[derive(Debug)]
 pub struct LiveCopies {
+    /// The volume has copies: one that has none may get some while it is open.
+    is_on: AtomicBool,
+    /// The copy that blockrefs are on which name none.
+    plain: AtomicU8,
     /// Numbers of devices, or [`NO_DEVICE`].
     devices: [AtomicU16; COPIES_MAX],
     /// Sizes of those that came later: of the copy by its header, and of the device.
@@ -89,6 +93,8 @@ impl LiveCopies {
             AtomicU16::new(device.map_or(NO_DEVICE, |device| device.0.into()))
         };
         let live = Self {
+            is_on: AtomicBool::new(true),
+            plain: AtomicU8::new(0),
             devices: devices.map(number),
             added: Default::default(),
             master,
@@ -104,6 +110,31 @@ impl LiveCopies {
         live
     }
 
+    /// None: the volume has no copies so far.
+    #[must_use]
+    pub fn none() -> Self {
+        let live = Self::new([None; COPIES_MAX], 0, &CopySet::default());
+        live.is_on.store(false, Ordering::Release);
+        live
+    }
+
+    /// Whether the volume has copies.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Acquire)
+    }
+
+    /// From now on the volume has copies, of which the first holds everything so far.
+    pub fn turn_on(&self) {
+        self.is_on.store(true, Ordering::Release);
+    }
+
+    /// The copy that blockrefs are on which name none.
+    #[must_use]
+    pub fn plain(&self) -> u8 {
+        self.plain.load(Ordering::Acquire)
+    }
+
     /// From now on they are as `set` says.
     pub fn set(&self, set: &CopySet) {
         let present = (0_u8..)
@@ -117,6 +148,7 @@ impl LiveCopies {
             low.store(from, Ordering::Relaxed);
             high.store(to, Ordering::Relaxed);
         }
+        self.plain.store(set.plain(), Ordering::Release);
         self.readable.store(set.readable() & present, Ordering::Release);
         self.attached.store(set.attached() & present, Ordering::Release);
         self.in_sync.store(set.in_sync() & present, Ordering::Release);
@@ -272,6 +304,7 @@ impl LiveCopies {
         let readable = self.readable.load(Ordering::Acquire) & !self.lost.load(Ordering::Acquire);
         let mut candidates: Vec<_> = want
             .addresses()
+            .map(|addresses| addresses.settled(self.plain()))
             .iter()
             .flat_map(Addresses::iter)
             .filter(|(copy, _)| readable & 1 << copy != 0 && !self.is_distrusted(*copy, tid))

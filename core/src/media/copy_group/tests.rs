@@ -26,6 +26,7 @@ fn group() -> CopyGroup {
     let mut group = CopyGroup::new(Uuid([1; 16]), Uuid([2; 16]), epoch(18, 0b101));
     group.past = (3..18).rev().map(|seq| epoch(seq, 0b111)).collect();
     (group.compat, group.ro_compat) = (1 << 63 | 1, 1 << 40);
+    (group.incompat, group.plain_slot) = (INCOMPAT_PLAIN, 2);
     (group.min_copies, group.flush_seq) = (2, 900);
     group.policy =
         Policy { runtime: Runtime::Holder(2), on_missing: OnMissing::Refuse, witness: true };
@@ -65,6 +66,7 @@ fn every_field_goes_there_and_back() {
     assert_eq!(read.slots, group().slots);
     assert_eq!(read.policy, group().policy);
     assert_eq!((read.compat, read.ro_compat), (group().compat, group().ro_compat));
+    assert_eq!((read.incompat, read.plain_slot), (1, 2));
     assert_eq!(read.configured(), 3);
     assert!(read.slots[1].hint.ends_with(b"-0:0") && read.slots[1].hint.len() == HINT_MAX);
     assert_eq!(read.for_slot(2).unwrap().device, Uuid([4; 16]));
@@ -74,7 +76,7 @@ fn every_field_goes_there_and_back() {
 #[test]
 fn what_nobody_understands_survives() {
     let mut bytes = group().store();
-    for at in [0x13, 0x17, 0x58, 0x7f, 0x580, 0x5ff, 0x613, 0x768, 0x83f, 0xf00, 0xffb] {
+    for at in [0x14, 0x17, 0x58, 0x7f, 0x580, 0x5ff, 0x613, 0x768, 0x83f, 0xf00, 0xffb] {
         bytes[at] = 0xee;
     }
     sealed(&mut bytes);
@@ -87,7 +89,8 @@ fn what_nobody_understands_survives() {
 fn the_layout_is_where_the_document_says() {
     let bytes = group().store();
     assert_eq!(&bytes[..8], b"FARCOPY1");
-    assert_eq!(bytes[0x8..0x13], [1, 0, 0, 0, 0, 3, 2, 2, 2, 1, 1]);
+    assert_eq!(bytes[0x8..0x14], [1, 0, 0, 0, 0, 3, 2, 2, 2, 1, 1, 2]);
+    assert_eq!(bytes[0x28..0x30], 1_u64.to_le_bytes());
     assert_eq!(bytes[0x30..0x50], [[1; 16], [2; 16]].concat());
     assert_eq!(bytes[0x50..0x58], 900_u64.to_le_bytes());
     assert_eq!(bytes[0x80..0xa0], [[18; 16], [17; 16]].concat());
