@@ -106,6 +106,26 @@ fn what_goes_in_comes_out_again() {
 }
 
 #[test]
+fn copies_are_written_and_brought_up_to_date() {
+    let (folder, a) = place("copies-of-a-volume");
+    let b = text(&folder.join("other.img"));
+    for image in [&a, &b] {
+        File::create(image).unwrap().set_len(64 << 20).unwrap();
+    }
+    done(&["format", "--copies", &a, "--volume", &b]);
+    done(&["mkdir", &a, "/both", "--volume", &b]);
+    let (code, said) = run(&["mkdir", &b, "/alone"]);
+    assert!(code == 1 && said.contains("FC-D03"), "{said}");
+    done(&["mkdir", &b, "/alone", "--accept-missing"]);
+    done(&["mkdir", &a, "/again", "--volume", &b]);
+    for image in [&a, &b] {
+        let answer = runner().ask(&["ls", image]).unwrap();
+        assert_eq!(answer.entries().count(), 3, "{image} holds all of it by itself");
+    }
+    done(&["check", &a, "--volume", &b]);
+}
+
+#[test]
 fn ids_are_random() {
     let id = |name: &str| {
         let (_, image) = place(name);
