@@ -25,7 +25,7 @@ use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{LiveCopies, Space, Volume};
 
 use crate::ahead::ReadAheadPool;
-use crate::copies;
+use crate::copies::{self, MemberChange, ScrubWish};
 use crate::device::{Devices, Spare};
 use crate::writing::{Flushing, WriteOptions, Writing};
 
@@ -177,6 +177,36 @@ impl Blocks {
         self.volume().copies().ok_or(Error::NotSupported)?;
         self.writing()?.catch_up_again();
         Ok(())
+    }
+
+    /// Changes the members of the group of copies, or its rules.
+    ///
+    /// # Errors
+    /// A sentence: why not, where, and what to do.
+    pub fn change_members(&self, change: &MemberChange) -> Result<copies::Changed, String> {
+        copies::change(self.writing_of_copies()?, change)
+    }
+
+    /// Does what is wished about reading everything from every copy.
+    ///
+    /// # Errors
+    /// A sentence: why that makes no sense now.
+    pub fn scrub(&self, wish: ScrubWish, rate: Option<u64>) -> Result<(), String> {
+        self.writing_of_copies()?;
+        let flushing = self.flushing.as_ref().ok_or_else(read_only)?;
+        lock(flushing).scrub(wish, rate)
+    }
+
+    /// What happened to copies behind the event with that number, oldest first; `None` where nobody
+    /// keeps that.
+    #[must_use]
+    pub fn events_after(&self, seq: u64) -> Option<Vec<copies::Event>> {
+        self.writing.as_ref()?.events_after(seq)
+    }
+
+    fn writing_of_copies(&self) -> Result<&Writing, String> {
+        self.volume().copies().ok_or_else(copies::no_copies)?;
+        self.writing.as_deref().ok_or_else(read_only)
     }
 
     /// How the copies of the volume are; `None` if it has none.
@@ -558,6 +588,10 @@ impl Drop for Landing<'_> {
             ))));
         }
     }
+}
+
+fn read_only() -> String {
+    "is mounted read-only; mount it for writing first".to_owned()
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

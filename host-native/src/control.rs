@@ -18,7 +18,7 @@ pub use socket::{AskError, Server, ask};
 
 use serde::{Deserialize, Serialize};
 
-use crate::copies::Status;
+use crate::copies::{Changed, Event, MemberChange, ScrubWish, Status};
 
 /// Something to do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -56,6 +56,23 @@ pub enum Request {
     CopiesStatus,
     /// Go on with bringing copies up to date where that could not go on.
     CopiesResync,
+    /// Change the members of the group of copies, or its rules.
+    CopiesChange {
+        /// How.
+        change: MemberChange,
+    },
+    /// Read everything from every copy, or rest from that.
+    CopiesScrub {
+        /// What to do about it.
+        wish: ScrubWish,
+        /// Most bytes to read in a second, 0 for as many as can be; nothing: as it is.
+        rate: Option<u64>,
+    },
+    /// What happened to copies.
+    CopiesEvents {
+        /// Number of the last event that is known already.
+        after: u64,
+    },
     /// Have new contents of a file, or of what is made in a directory from now on, stored in
     /// another way.
     Set {
@@ -117,6 +134,16 @@ pub enum Reply {
     Copies {
         /// That.
         status: Box<Status>,
+    },
+    /// The members are changed.
+    Changed {
+        /// What was done, and what comes next.
+        changed: Changed,
+    },
+    /// What happened to copies.
+    Events {
+        /// That, oldest first.
+        events: Vec<Event>,
     },
     /// It cannot be done; the text says what, where and what to do.
     Failed {

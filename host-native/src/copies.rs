@@ -3,17 +3,39 @@
 //!
 //! | module | what it is for |
 //! |---|---|
+//! | `events` | what happened to copies, kept for a while |
 //! | `explain` | texts of the core with paths in place of device numbers |
+//! | `members` | changing the members of a group and its rules |
+//! | `offline` | a volume that is opened for a change of its members |
 //! | `origin` | where and when an epoch begins |
+//! | `promote` | making an older state the current one |
+//! | `record` | what a device says of its group |
 //! | `status` | how the copies are, for `farrier copies status` |
+//! | `syslog` | the system's log |
 //!
 //! What happens to copies while they are written is in [`writing`](crate::writing).
 
+mod events;
 mod explain;
+mod members;
+mod offline;
 mod origin;
+mod promote;
+mod record;
 mod status;
+pub mod syslog;
 
+pub use crate::writing::ScrubWish;
+pub(crate) use events::Log;
+pub use events::{Event, EventKind};
 pub(crate) use explain::{may_write, notes, refused, with_paths};
+pub use members::{Changed, MemberChange, MissingRule, RuntimeRule, rules};
+pub(crate) use members::{Driver, change, no_copies};
+pub use offline::OfflineGroup;
 pub(crate) use origin::origin;
-pub use status::{CopyStatus, EpochStatus, Event, State, Status, look};
-pub(crate) use status::{Seen, of_open};
+pub use promote::{Loss, Promoting};
+pub use record::record_at;
+pub use status::{
+    CopyStatus, EpochStatus, RulesStatus, ScrubState, ScrubStatus, State, Status, look,
+};
+pub(crate) use status::{Seen, milliseconds, of_open};

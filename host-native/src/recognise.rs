@@ -3,6 +3,8 @@
 //! Known by their magics, never parsed. That nothing is recognised does not mean that there is
 //! nothing.
 
+use std::path::Path;
+
 use farrier_core::drive::ready;
 use farrier_core::media::header::{HEADER_SLOTS, HEADER_STRIDE, MAGIC};
 use farrier_core::storage::Storage;
@@ -36,6 +38,17 @@ pub fn recognise(storage: &impl Storage, device: DeviceIndex) -> Option<&'static
     }
     let tail_start = size.saturating_sub(TAIL_LEN as u64) / 512 * 512;
     at_the_end(&read(tail_start, TAIL_LEN + 512), tail_start, size).or_else(|| boot_sector(&head))
+}
+
+/// What a device holds that is to be overwritten. A file of unknown contents is something too: more
+/// often than a block device it is named by mistake.
+pub fn contents(storage: &impl Storage, device: DeviceIndex, path: &Path) -> Option<&'static str> {
+    let found = recognise(storage, device);
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    if found.is_none() && is_file && !is_blank(storage, device) {
+        return Some("data of a kind that farrier does not know");
+    }
+    found
 }
 
 /// Whether `device` begins with nothing but zeros; what cannot be read does not.

@@ -3,10 +3,13 @@
 //! | module | what it is for |
 //! |---|---|
 //! | `host` | what the core asks of a host that writes |
-//! | `catch_up` | copies that are behind, and what becomes of copies |
+//! | `catch_up` | copies that are behind |
 //! | `commit` | who flushes when, and who waits for it |
+//! | `members` | copies that come and go |
 //! | `queue` | threads that write to the devices beside the flush |
+//! | `scrubbing` | reading everything from every copy |
 //! | `spread` | work on many items with several threads |
+//! | `watch` | what becomes of copies, and who is told |
 //!
 //! Invariants:
 //! * One flush at a time: whoever holds the flusher's lock. Who waits for the lock shares the flush
@@ -18,10 +21,15 @@
 mod catch_up;
 mod commit;
 mod host;
+mod members;
 mod queue;
+mod scrubbing;
 mod spread;
+mod watch;
 
 pub use commit::Flushing;
+pub use scrubbing::ScrubWish;
+pub(crate) use scrubbing::{note as note_scrub, rest as rest_of_scrub};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
@@ -37,9 +45,10 @@ use farrier_core::error::Error;
 use farrier_core::fs::Pfs;
 
 use crate::blocks::Store;
-use catch_up::Watch;
 use commit::Progress;
 use queue::WriteQueue;
+use scrubbing::Scrubbing;
+use watch::Watch;
 
 /// How to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,6 +114,7 @@ pub(crate) struct Writing {
     queue: WriteQueue,
     /// On a volume of copies.
     watch: Option<Watch>,
+    scrubbing: Scrubbing,
 }
 
 impl Writing {
@@ -125,6 +135,7 @@ impl Writing {
             options,
             memory: RwLock::new(memory),
             watch: Watch::of(&flusher),
+            scrubbing: Scrubbing::default(),
             flusher: Mutex::new(flusher),
             scanning: Mutex::default(),
             is_scanning: AtomicBool::new(false),

@@ -9,94 +9,16 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::volume::{Service, Volume, have, noise, shell};
+use common::copies::{Copies, end, serve, status, wait_for_resync};
+use common::volume::{Volume, have, noise, shell};
 use common::{can_mount, farrier, fresh, run, wait_for};
+use farrier_core::copies::CopyState;
 use farrier_core::media::check::{Checks, crc32c};
 use farrier_core::media::header::seal;
 use farrier_core::media::raw::RawVolumeHeader;
 use zerocopy::FromBytes;
-
-/// A volume of copies in image files of a folder of its own.
-struct Copies {
-    folder: PathBuf,
-    images: Vec<PathBuf>,
-}
-
-impl Copies {
-    fn new(name: &str, count: usize) -> Self {
-        let folder = fresh(name);
-        let images = (0..count).map(|slot| folder.join(format!("{slot}.img"))).collect();
-        let copies = Self { folder, images };
-        copies.format();
-        copies
-    }
-
-    fn format(&self) {
-        let mut arguments = vec!["format".to_owned(), "--size".to_owned(), "256M".to_owned()];
-        for image in &self.images {
-            arguments.extend(["--copy".to_owned(), image.display().to_string()]);
-        }
-        let (_, error, code) = run(&arguments);
-        assert_eq!((code, error.as_str()), (0, ""));
-    }
-
-    fn mount(&self, options: &[&str]) -> Service {
-        serve(&self.images, options)
-    }
-
-    /// Writes to the copy in `slot` alone, though the others may have gone on.
-    fn go_on_alone(&self, slot: usize, name: &str) {
-        let mount = serve(&self.images[slot..=slot], &["-o", "accept_missing"]);
-        fs::write(mount.path.join(name), name).unwrap();
-        end(mount);
-    }
-
-    /// The tree in the copy of `image` by itself, read-only.
-    fn look_at(&self, image: &Path, look: impl FnOnce(&Path)) {
-        let mount = serve(&[image.to_owned()], &["-r"]);
-        look(&mount.path);
-        mount.unmount();
-    }
-}
-
-impl Drop for Copies {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn serve(images: &[PathBuf], options: &[&str]) -> Service {
-    let (last, others) = images.split_last().unwrap();
-    let others = others.iter().map(|image| image.to_str().unwrap());
-    let options: Vec<_> = options.iter().copied().chain(others).collect();
-    let mount = Service::start(last, &options);
-    // who looks at once may come before the door that questions come through
-    wait_for("the mount answers", || status(&[&mount.path]).1 != 1);
-    mount
-}
-
-/// Unmounts, and gives what the process said.
-fn end(mount: Service) -> String {
-    let (_, error, code) = run(&["umount".as_ref(), mount.path.as_os_str()]);
-    assert_eq!((code, error.as_str()), (0, ""), "{}", mount.said());
-    mount.said()
-}
-
-fn status<P: AsRef<Path>>(targets: &[P]) -> (String, i32) {
-    let mut arguments = vec!["copies".as_ref(), "status".as_ref()];
-    arguments.extend(targets.iter().map(|target| target.as_ref().as_os_str()));
-    let (text, error, code) = run(&arguments);
-    (text + &error, code)
-}
-
-/// Waits until nothing is behind.
-fn wait_for_resync(mount: &Service) {
-    let mut command = farrier();
-    let output = command.args(["copies", "resync", "--wait"]).arg(&mount.path).output().unwrap();
-    assert!(output.status.success(), "{output:?}: {}", mount.said());
-}
 
 /// Mounting these fails with this text; the state of them has this exit code.
 fn assert_refused(images: &[&Path], options: &[&str], parts: &[&str], exit_code: i32) {
@@ -304,7 +226,12 @@ fn a_killed_resync_goes_on() {
         said.extend(byte);
     }
     // a batch is done, and there are others
-    std::thread::sleep(Duration::from_millis(150));
+    let is_begun = || {
+        let record = farrier::copies::record_at(b);
+        record.is_some_and(|record| record.slots[1].state == CopyState::Resync)
+    };
+    let in_vain = Instant::now() + Duration::from_secs(20);
+    while !is_begun() && Instant::now() < in_vain {}
     killed.kill().unwrap();
     killed.wait().unwrap();
     let _ = run(&["umount".as_ref(), "--lazy".as_ref(), folder.as_os_str()]);

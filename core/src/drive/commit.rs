@@ -72,6 +72,14 @@ impl Flusher {
         self.lineage.as_mut().is_some_and(|lineage| lineage.set_hints(hints))
     }
 
+    /// Bytes that are allocated on a copy that is written to; `None` for another one.
+    pub fn used_bytes(&mut self, copy: u8) -> Option<u64> {
+        let (_, header) = self.headers.iter().find(|(one, _)| *one == copy)?;
+        let size = header.raw().allocator_size.get();
+        let (_, freemap) = self.writer.freemaps_mut().find(|(one, _)| *one == copy)?;
+        Some(size.saturating_sub(freemap.free_bytes()))
+    }
+
     /// Places for blocks.
     #[must_use]
     pub const fn writer(&self) -> &Writer {

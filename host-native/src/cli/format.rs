@@ -7,15 +7,15 @@ pub(super) mod options;
 mod report;
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use farrier::device::Devices;
 use farrier::in_use::user_of;
-use farrier::recognise::{is_blank, recognise};
+use farrier::recognise::contents;
 use farrier_core::drive::{self, ready};
 use farrier_core::media::check::{CheckMethod, Checks};
 use farrier_core::media::copy_group::COPIES_MAX;
@@ -26,6 +26,7 @@ use farrier_core::volume::{FormatOptions, FormatRefusal, Formatted, format};
 
 use super::failure::{Failure, Outcome};
 use super::names::escaped;
+use super::new_file::{NewFile, missing};
 use report::Report;
 
 /// Make a new HAMMER2 file system. What the devices hold is lost.
@@ -235,76 +236,6 @@ impl Format {
             (_, Some(label)) => format!("label {}: {refusal}", escaped(label)),
             _ => refusal.to_string(),
         })
-    }
-}
-
-/// What a device holds. A file of unknown contents is something too: more often than a block device
-/// it is named by mistake.
-fn contents(devices: &Devices, index: DeviceIndex, path: &Path) -> Option<&'static str> {
-    let found = recognise(devices, index);
-    let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-    if found.is_none() && is_file && !is_blank(devices, index) {
-        return Some("data of a kind that farrier does not know");
-    }
-    found
-}
-
-/// Why an image file has to be made first, if it has to.
-fn missing(path: &Path) -> Option<&'static str> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => Some("is empty"),
-        Err(error) if error.kind() == ErrorKind::NotFound && is_for_files(path) => {
-            Some("does not exist")
-        }
-        // whatever else is wrong is told when it is opened
-        _ => None,
-    }
-}
-
-/// A name below /dev is one of a device, misspelt or not there.
-fn is_for_files(path: &Path) -> bool {
-    !std::path::absolute(path).is_ok_and(|path| path.starts_with("/dev"))
-}
-
-/// An image file that was made, or made large, for a file system that is not on it yet: it goes, or
-/// is empty again, if that fails.
-struct NewFile {
-    path: PathBuf,
-    was_there: bool,
-    is_kept: bool,
-}
-
-impl NewFile {
-    fn make(path: &Path, size: u64) -> io::Result<Self> {
-        let was_there = path.exists();
-        let file = File::options().write(true).create_new(!was_there).open(path)?;
-        if file.metadata()?.len() > 0 {
-            return Err(io::Error::other("it has just been written to"));
-        }
-        let made = Self { path: path.to_owned(), was_there, is_kept: false };
-        file.set_len(size)?;
-        // the name has to last as what it names does
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(made)
-    }
-
-    fn keep(mut self) {
-        self.is_kept = true;
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if self.is_kept {
-            return;
-        }
-        // what went wrong is told already
-        let _ = if self.was_there {
-            File::options().write(true).open(&self.path).and_then(|file| file.set_len(0))
-        } else {
-            fs::remove_file(&self.path)
-        };
     }
 }
 

@@ -175,6 +175,14 @@ fn write_copies(out: &mut impl Write, status: &Status) -> io::Result<()> {
 
 /// `123456789 bytes (117.7 MiB)`
 pub(crate) fn bytes(number: u64) -> String {
+    if number < 1024 {
+        return rounded(number);
+    }
+    format!("{number} bytes ({})", rounded(number))
+}
+
+/// `117.7 MiB`
+pub(crate) fn rounded(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     // one decimal is shown, so that a rounding error cannot be seen
     let mut scaled = number as f64;
@@ -187,7 +195,7 @@ pub(crate) fn bytes(number: u64) -> String {
         unit = Some(name);
     }
     match unit {
-        Some(unit) => format!("{number} bytes ({scaled:.1} {unit})"),
+        Some(unit) => format!("{scaled:.1} {unit}"),
         None => format!("{number} bytes"),
     }
 }

@@ -7,6 +7,7 @@ mod copies;
 mod copy_in;
 mod copy_out;
 mod df;
+mod events;
 mod failure;
 mod format;
 mod freemap;
@@ -16,6 +17,7 @@ mod info;
 mod ls;
 mod mount;
 mod names;
+mod new_file;
 mod pfs;
 mod progress;
 mod repair;
@@ -57,6 +59,7 @@ enum Command {
     CopyIn(copy_in::CopyIn),
     Check(check::CheckCommand),
     Copies(copies::CopiesCommand),
+    Events(events::Events),
     Repair(repair::RepairCommand),
     Show(show::Show),
     Freemap(freemap::Freemap),
@@ -89,6 +92,7 @@ pub(crate) fn main() -> ExitCode {
         Command::CopyIn(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Copies(command) => command.run(),
+        Command::Events(command) => command.run(),
         Command::Repair(command) => command.run(),
         Command::Show(command) => command.run(),
         Command::Freemap(command) => command.run(),

@@ -17,7 +17,7 @@ use farrier_core::units::{DeviceIndex, Uuid, WallTime};
 use farrier_core::volume::{OpenOptions, Space};
 
 use super::{Reply, Request};
-use crate::copies::{self, Status};
+use crate::copies::{self, Changed, Event, MemberChange, ScrubWish, Status};
 use crate::device::{Devices, explain as explain_fault};
 use crate::image::choose;
 use crate::tree::Tree;
@@ -64,6 +64,27 @@ pub trait Actions {
         Err(Error::NotSupported)
     }
 
+    /// Changes the members of the group of copies, or its rules.
+    ///
+    /// # Errors
+    /// A sentence: why not, and what to do.
+    fn change_members(&self, _change: &MemberChange) -> Result<Changed, String> {
+        Err(copies::no_copies())
+    }
+
+    /// Does what is wished about reading everything from every copy.
+    ///
+    /// # Errors
+    /// A sentence: why that makes no sense now.
+    fn scrub(&self, _wish: ScrubWish, _rate: Option<u64>) -> Result<(), String> {
+        Err(copies::no_copies())
+    }
+
+    /// What happened to copies behind the event with that number; `None` where nobody keeps that.
+    fn events_after(&self, _seq: u64) -> Option<Vec<Event>> {
+        None
+    }
+
     /// What a path leads to.
     ///
     /// # Errors
@@ -83,7 +104,19 @@ pub trait Actions {
 /// Does what is asked.
 pub fn perform(volume: &impl Actions, request: &Request) -> Reply {
     let done = |result: Result<(), Error>| result.map(|()| Reply::Done);
+    let told = |text: String| Reply::Failed { text };
     let outcome = match request {
+        Request::CopiesChange { change } => {
+            let changed = volume.change_members(change);
+            return changed.map_or_else(told, |changed| Reply::Changed { changed });
+        }
+        Request::CopiesScrub { wish, rate } => {
+            return volume.scrub(*wish, *rate).map_or_else(told, |()| Reply::Done);
+        }
+        Request::CopiesEvents { after } => volume
+            .events_after(*after)
+            .map(|events| Reply::Events { events })
+            .ok_or(Error::NotSupported),
         Request::Sync => done(volume.sync()),
         Request::Space => {
             let Space { size_bytes, free_bytes } = volume.space();
@@ -156,8 +189,9 @@ fn explain(volume: &impl Actions, request: &Request, error: &Error) -> String {
         (Request::Set { path, .. }, error) => {
             format!("{}: {}", named(path), volume.explain(error))
         }
-        (Request::CopiesStatus | Request::CopiesResync, Error::NotSupported) => {
-            "is no volume of copies; `farrier format --copy A --copy B` makes one".to_owned()
+        (Request::CopiesStatus | Request::CopiesResync, Error::NotSupported) => copies::no_copies(),
+        (Request::CopiesEvents { .. }, Error::NotSupported) => {
+            "keeps no events: it is no volume of copies, or is mounted read-only".to_owned()
         }
         (Request::CopiesResync, Error::ReadOnly) => {
             "is mounted read-only; a copy is only brought up to date by a mount that writes"
@@ -226,6 +260,18 @@ impl Actions for Tree {
 
     fn resync(&self) -> Result<(), Error> {
         self.image().blocks().catch_up_again()
+    }
+
+    fn change_members(&self, change: &MemberChange) -> Result<Changed, String> {
+        self.image().blocks().change_members(change)
+    }
+
+    fn scrub(&self, wish: ScrubWish, rate: Option<u64>) -> Result<(), String> {
+        self.image().blocks().scrub(wish, rate)
+    }
+
+    fn events_after(&self, seq: u64) -> Option<Vec<Event>> {
+        self.image().blocks().events_after(seq)
     }
 
     fn resolve(&self, path: &[u8]) -> Result<Attributes, Error> {

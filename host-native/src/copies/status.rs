@@ -1,6 +1,7 @@
 //! How the copies of a volume are: the answer to "am I safe, and what do I do?".
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use farrier_core::copies::lineage::{self, Decision, ReadOnly};
 use farrier_core::copies::{CopyGroup, CopyState};
@@ -11,7 +12,7 @@ use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{Counts, OpenOptions, Volume};
 use serde::{Deserialize, Serialize};
 
-use super::{refused, with_paths};
+use super::{Event, MissingRule, RuntimeRule, refused, rules, with_paths};
 use crate::device::Devices;
 
 /// What the whole comes to.
@@ -71,21 +72,16 @@ pub struct Status {
     pub group: Option<String>,
     /// The current epoch.
     pub epoch: Option<EpochStatus>,
+    /// The rules of the group.
+    pub rules: Option<RulesStatus>,
     /// The copy that was opened by.
     pub master: Option<u8>,
     /// Every slot that has a copy.
     pub copies: Vec<CopyStatus>,
+    /// The scrub that goes on, or was the last of this mount.
+    pub scrub: Option<ScrubStatus>,
     /// What happened to copies since it was mounted, oldest first; the last ones, if it was much.
     pub events: Vec<Event>,
-}
-
-/// Something that happened to a copy.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Event {
-    /// When, in microseconds since 1970.
-    pub time_us: u64,
-    /// What, where, and what to do.
-    pub text: String,
 }
 
 /// The current epoch.
@@ -99,6 +95,19 @@ pub struct EpochStatus {
     pub since_us: u64,
     /// The slots of its members.
     pub members: Vec<u8>,
+}
+
+/// The rules of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RulesStatus {
+    /// Who may go on without whom.
+    pub runtime: RuntimeRule,
+    /// What a mount does if members are missing.
+    pub on_missing: MissingRule,
+    /// Copies in sync that a mount for writing needs.
+    pub min_copies: u8,
+    /// The same in words.
+    pub text: String,
 }
 
 /// How one copy is.
@@ -118,10 +127,73 @@ pub struct CopyStatus {
     pub check_errors: u64,
     /// Blocks that were written anew from another copy.
     pub healed: u64,
+    /// Blocks that were written elsewhere.
+    pub relocated: u64,
     /// What its device failed with first, since it was opened.
     pub fault: Option<String>,
     /// Bytes filled in so far, while it is brought up to date.
     pub resynced_bytes: Option<u64>,
+    /// Bytes that there are to fill in, about; nothing where that cannot be told before the walk
+    /// through the tree has come to its end.
+    pub resync_expected_bytes: Option<u64>,
+    /// How long that has gone on, in milliseconds.
+    pub resync_ms: Option<u64>,
+}
+
+/// Reading everything from every copy in sync.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Whether it goes on.
+    pub state: ScrubState,
+    /// Bytes read so far, from all copies.
+    pub bytes: u64,
+    /// Bytes that there are to read, about.
+    pub expected_bytes: u64,
+    /// How long it has gone on, pauses not counted, in milliseconds.
+    pub ms: u64,
+    /// Most bytes that it reads in a second; 0 for as many as it can.
+    pub rate: u64,
+    /// Blocks that were bad, counted for each copy.
+    pub bad: u64,
+    /// Those that were written again.
+    pub healed: u64,
+    /// Those that a copy did not take.
+    pub failed: u64,
+    /// Those that no copy could give.
+    pub unreadable: u64,
+}
+
+impl ScrubStatus {
+    /// One that has just begun.
+    pub(crate) const fn begun() -> Self {
+        Self {
+            state: ScrubState::Running,
+            bytes: 0,
+            expected_bytes: 0,
+            ms: 0,
+            rate: 0,
+            bad: 0,
+            healed: 0,
+            failed: 0,
+            unreadable: 0,
+        }
+    }
+}
+
+/// Whether a scrub goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScrubState {
+    /// It reads.
+    Running,
+    /// It waits until somebody has it go on.
+    Paused,
+    /// Everything was read.
+    Done,
+    /// Somebody stopped it.
+    Stopped,
+    /// The volume failed.
+    Failed,
 }
 
 /// What a mount knows beside what was found.
@@ -137,6 +209,14 @@ pub(crate) struct Seen {
     pub(crate) unreadable: u64,
     /// Bytes filled in so far, while that goes on.
     pub(crate) bytes: Option<u64>,
+    /// Bytes that there are to fill in, as far as that can be told.
+    pub(crate) expected_bytes: Option<u64>,
+    /// For how long it has gone on.
+    pub(crate) time: Option<Duration>,
+    /// A scrub.
+    pub(crate) scrub: Option<ScrubStatus>,
+    /// Copies that were left behind because somebody said so.
+    pub(crate) detached: u8,
     /// What happened.
     pub(crate) events: Vec<Event>,
 }
@@ -216,8 +296,10 @@ fn from(verdict: Verdict) -> Status {
         is_writable: false,
         group: None,
         epoch: None,
+        rules: None,
         master: None,
         copies: Vec::new(),
+        scrub: None,
         events: Vec::new(),
     }
 }
@@ -264,8 +346,15 @@ pub(crate) fn of_open(volume: &Volume, devices: &Devices, seen: Option<Seen>) ->
             since_us: epoch.time.0,
             members,
         }),
+        rules: Some(RulesStatus {
+            runtime: group.policy.runtime.into(),
+            on_missing: group.policy.on_missing.into(),
+            min_copies: group.min_copies,
+            text: rules(group),
+        }),
         master: Some(decision.master),
         copies,
+        scrub: seen.scrub,
         events: seen.events,
         ..from(verdict)
     })
@@ -300,6 +389,7 @@ fn copies_of(
         let Counts { read_errors, write_errors, check_errors, healed, .. } =
             live.map(|live| live.counts(slot)).unwrap_or_default();
         let kept = record.counters;
+        let is_behind = record.state == CopyState::Resync;
         CopyStatus {
             slot,
             device: path.map(|path| path.display().to_string()),
@@ -309,10 +399,18 @@ fn copies_of(
             check_errors: check_errors + kept.check,
             healed: healed + kept.healed,
             fault: fault.map(|fault| fault.cause.to_string()),
-            resynced_bytes: seen.bytes.filter(|_| record.state == CopyState::Resync),
+            relocated: kept.relocated,
+            resynced_bytes: seen.bytes.filter(|_| is_behind),
+            resync_expected_bytes: seen.expected_bytes.filter(|_| is_behind),
+            resync_ms: seen.time.filter(|_| is_behind).map(milliseconds),
         }
     };
     slots.map(one).collect()
+}
+
+/// As many as a number can say.
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the copies of a volume that can be used come to.
@@ -329,6 +427,11 @@ fn verdict(copies: &[CopyStatus], seen: &Seen) -> Verdict {
         let code = if seen.unreadable > 0 { 3 } else { 2 };
         let (status, action) = parted(text);
         return Verdict { action, ..Verdict::new(State::Degraded, code, status) };
+    }
+    if !lost.is_empty() && lost.iter().all(|copy| seen.detached & 1 << copy.slot != 0) {
+        let status = format!("{} detached; {} on", told(&lost), going(&healthy));
+        return Verdict::new(State::Degraded, 2, status)
+            .then("none; mounted with all devices, what it lacks is filled in");
     }
     if !lost.is_empty() {
         let status = format!("{} not in use; {} on", told(&lost), going(&healthy));
@@ -390,8 +493,11 @@ mod tests {
             write_errors: 0,
             check_errors: 0,
             healed: 0,
+            relocated: 0,
             fault: None,
             resynced_bytes: None,
+            resync_expected_bytes: None,
+            resync_ms: None,
         }
     }
 

@@ -22,6 +22,7 @@ use farrier_core::scan::Step;
 use farrier_core::units::Inum;
 
 use super::Writing;
+use super::scrubbing::ScrubWish;
 use crate::blocks::lock;
 
 /// The part of a volume, one in so many, whose space a scan is made for by itself.
@@ -78,12 +79,21 @@ impl Flushing {
         }
     }
 
+    /// Does what is wished about the scrub.
+    ///
+    /// # Errors
+    /// A sentence: why that makes no sense now.
+    pub(crate) fn scrub(&self, wish: ScrubWish, rate: Option<u64>) -> Result<(), String> {
+        self.writing.scrub(wish, rate)
+    }
+
     /// Commits what was changed and ends the thread.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         lock(&self.writing.progress).is_closing = true;
         if let Some(watch) = &self.writing.watch {
             watch.close();
         }
+        self.writing.scrubbing.close();
         if let Some(thread) = self.catching_up.take() {
             // a thread that panicked has nothing to give back
             let _ = thread.join();

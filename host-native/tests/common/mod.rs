@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test program uses its own part")]
 #![allow(missing_docs, reason = "nothing here leaves the tests")]
 
+pub(crate) mod copies;
 pub(crate) mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,7 +7,7 @@ use farrier_core::media::check::CheckMethod;
 use farrier_core::media::header::Version;
 
 /// A number of bytes, with K, M, G or T behind it for the binary multiples.
-pub(super) fn size(value: &str) -> Result<u64, String> {
+pub(crate) fn size(value: &str) -> Result<u64, String> {
     let (digits, shift) = match value.as_bytes().last() {
         Some(b'k' | b'K') => (&value[..value.len() - 1], 10),
         Some(b'm' | b'M') => (&value[..value.len() - 1], 20),

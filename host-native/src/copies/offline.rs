@@ -1,0 +1,206 @@
+//! A volume of copies that is not mounted, opened to change its members or to read all of it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use farrier_core::copies::{CopyGroup, EpochId, Rules, lineage};
+use farrier_core::drive::copies::{MemberError, NewCopy};
+use farrier_core::drive::ready;
+use farrier_core::drive::scrub::Scrub;
+use farrier_core::drive::solo::Solo;
+use farrier_core::media::check::Checks;
+use farrier_core::units::DeviceIndex;
+use farrier_core::volume::{LiveCopies, OpenOptions};
+
+use super::members::{Driver, change, name, no_copies};
+use super::{Changed, MemberChange, ScrubState, ScrubStatus, Seen, Status, milliseconds, of_open};
+use crate::device::{Devices, explain};
+use crate::writing::{note_scrub, rest_of_scrub};
+
+/// Memory for blocks meanwhile.
+const CACHE_BYTES: usize = 64 << 20;
+/// Bytes that are filled in with one commit.
+const BATCH: u64 = 32 << 20;
+/// Bytes that are read in one step of a scrub.
+const STEP: u64 = 8 << 20;
+
+/// A volume of copies, ours alone as long as this lives.
+pub struct OfflineGroup {
+    solo: Solo<Devices>,
+    /// Told how many bytes are filled in.
+    filled: Box<dyn Fn(u64)>,
+}
+
+impl std::fmt::Debug for OfflineGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OfflineGroup({:?})", self.solo)
+    }
+}
+
+impl OfflineGroup {
+    /// Opens the volume on `devices` for writing. `filled` is told how many bytes were filled in where
+    /// that takes time.
+    ///
+    /// # Errors
+    /// A sentence: what, where, and what to do.
+    pub fn open(
+        devices: &[PathBuf],
+        copies: lineage::Options,
+        filled: impl Fn(u64) + 'static,
+    ) -> Result<Self, String> {
+        let path = devices.first().cloned().unwrap_or_default();
+        let path = path.display();
+        let opened = Devices::open_writable(devices).map_err(|fault| fault.to_string())?;
+        let checks = Checks::with_crc32c(crc32c::crc32c);
+        let options = OpenOptions { checks, copies, ..OpenOptions::default() };
+        super::may_write(&opened, &options)?;
+        let named = |index: DeviceIndex| devices.get(usize::from(index.0)).map(PathBuf::as_path);
+        let solo = ready(Solo::open_for_writing(opened, options, CACHE_BYTES))
+            .map_err(|error| format!("{path}: {}", explain(&error, named)))?;
+        if solo.volume().copies().is_none() {
+            return Err(format!("{path}: {}", no_copies()));
+        }
+        if let Some(origin) = super::origin() {
+            solo.set_origin(origin);
+        }
+        Ok(Self { solo, filled: Box::new(filled) })
+    }
+
+    /// Changes members or rules.
+    ///
+    /// # Errors
+    /// A sentence: why not, and what to do.
+    pub fn change(&self, wanted: &MemberChange) -> Result<Changed, String> {
+        change(self, wanted)
+    }
+
+    /// The record of the group.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn record(&self) -> Result<CopyGroup, String> {
+        self.group().ok_or_else(no_copies)
+    }
+
+    /// How the copies are now.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        let seen = Seen { group: self.group(), ..Seen::default() };
+        let status = of_open(self.solo.volume(), self.solo.storage(), Some(seen))?;
+        Some(Status { is_mounted: false, ..status })
+    }
+
+    /// Reads everything from every copy in sync, `rate` bytes in a second at most (0: as many as can
+    /// be), and heals what is bad. `tell` is told how far it is.
+    ///
+    /// # Errors
+    /// The volume failed.
+    pub fn scrub(&self, rate: u64, tell: impl Fn(&ScrubStatus)) -> Result<ScrubStatus, String> {
+        let began = Instant::now();
+        let mut scrub = Scrub::new();
+        let mut status = ScrubStatus { rate, ..ScrubStatus::begun() };
+        loop {
+            let (step, before) = (Instant::now(), scrub.found().bytes);
+            let goes_on = ready(self.solo.scrub(&mut scrub, STEP));
+            note_scrub(&mut status, &scrub.found());
+            status.ms = milliseconds(began.elapsed());
+            tell(&status);
+            match goes_on {
+                Ok(true) => {}
+                Ok(false) => return Ok(ScrubStatus { state: ScrubState::Done, ..status }),
+                Err(error) => return Err(self.solo.storage().explain(&error)),
+            }
+            let rest = rest_of_scrub(status.bytes - before, rate, step.elapsed());
+            // nobody else waits for these devices
+            std::thread::sleep(if rate == 0 { Duration::ZERO } else { rest });
+        }
+    }
+
+    /// Commits what there is.
+    ///
+    /// # Errors
+    /// The volume failed.
+    pub fn close(self) -> Result<(), String> {
+        ready(self.solo.close()).map_err(|error| self.solo.storage().explain(&error))
+    }
+
+    fn fill(&self, new: u8) -> Result<(), String> {
+        let mut bytes = 0;
+        loop {
+            let filled = ready(self.solo.resync(BATCH));
+            let filled = filled.map_err(|error| self.solo.storage().explain(&error))?;
+            bytes += filled.leaf_bytes;
+            (self.filled)(bytes);
+            let is_behind = filled.behind & 1 << new != 0;
+            if !is_behind {
+                return Ok(());
+            }
+            if filled.leaves == 0 && filled.tables == 0 && filled.joined == 0 {
+                let why = match filled.unreadable {
+                    0 => "there is too little free space; free some".to_owned(),
+                    count => format!(
+                        "no copy could give {count} blocks; remove what `farrier check` names"
+                    ),
+                };
+                return Err(format!(
+                    "{}: was added, but cannot be filled in: {why}, and mount the volume, which \
+                     goes on with it",
+                    name(self, new)
+                ));
+            }
+        }
+    }
+}
+
+impl Driver for OfflineGroup {
+    fn devices(&self) -> &Devices {
+        self.solo.storage()
+    }
+
+    fn live(&self) -> Option<&LiveCopies> {
+        self.solo.volume().copies()
+    }
+
+    fn group(&self) -> Option<CopyGroup> {
+        self.solo.with_flusher(|flusher| Some(flusher?.lineage()?.group().clone()))
+    }
+
+    fn add(&self, new: NewCopy) -> Result<u8, MemberError> {
+        ready(self.solo.add_copy(new))
+    }
+
+    fn remove(&self, slot: u8) -> Result<(), MemberError> {
+        ready(self.solo.remove_copy(slot))
+    }
+
+    fn replace(&self, slot: u8, new: NewCopy) -> Result<u8, MemberError> {
+        ready(self.solo.replace_copy(slot, new))
+    }
+
+    fn detach(&self, slot: u8) -> Result<(), MemberError> {
+        ready(self.solo.detach_copy(slot))
+    }
+
+    fn discard(&self, slot: u8, epoch: EpochId) -> Result<(), MemberError> {
+        ready(self.solo.discard_copy(slot, epoch))
+    }
+
+    fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {
+        ready(self.solo.set_rules(rules))
+    }
+
+    fn fill_in(&self, new: u8, old: Option<u8>) -> Result<String, String> {
+        self.fill(new)?;
+        let Some(old) = old else {
+            return Ok("it holds everything; name it too when the volume is mounted".to_owned());
+        };
+        let old_name = name(self, old);
+        Driver::remove(self, old).map_err(|error| {
+            format!("copy {new} holds everything, but {old_name} could not be taken away: {error}")
+        })?;
+        Ok(format!(
+            "it holds everything, and {old_name} was taken away; name the new one instead of it when \
+             the volume is mounted"
+        ))
+    }
+}

@@ -1,0 +1,298 @@
+//! What is known of the copies while they are written, and who is told what becomes of them.
+//!
+//! After every commit the record of the group is compared with what it was: what changed is an
+//! event, told to whoever mounted and kept for those who ask later.
+
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use farrier_core::copies::{CopyGroup, CopySet, CopyState};
+use farrier_core::drive::commit::Flusher;
+use farrier_core::media::copy_group::COPIES_MAX;
+use farrier_core::volume::Counts;
+
+use super::Writing;
+use crate::blocks::lock;
+use crate::copies::{Event, EventKind, Log, Seen};
+
+/// What is known of the copies while they are written.
+#[derive(Debug)]
+pub(super) struct Watch {
+    state: Mutex<WatchState>,
+    /// Something about it changed.
+    pub(super) wake: Condvar,
+}
+
+#[derive(Debug)]
+pub(super) struct WatchState {
+    /// The record of the group, as of the last change of its copies.
+    pub(super) group: CopyGroup,
+    /// The filling in that goes on, or was the last.
+    pub(super) run: Option<Run>,
+    /// Why it does not go on.
+    pub(super) stalled: Option<String>,
+    /// What happened.
+    events: Log,
+    /// What happened on each device so far, as was told.
+    counts: [Counts; COPIES_MAX],
+    /// Copies that somebody said to leave behind, and that do not come back by themselves.
+    pub(super) detached: u8,
+    /// Copies that are taken away as soon as another one holds everything.
+    pub(super) replaced: Vec<Replaced>,
+    pub(super) is_closing: bool,
+}
+
+/// Filling in, from the first batch until nothing is behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) began: Instant,
+    pub(super) bytes: u64,
+    /// Bytes that there are to fill in, about, where that can be told.
+    pub(super) expected: Option<u64>,
+    pub(super) unreadable: u64,
+    /// When that was last told.
+    pub(super) told: Instant,
+}
+
+/// A copy that has a successor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Replaced {
+    /// It.
+    pub(super) old: u8,
+    /// The one that has to hold everything before it goes.
+    pub(super) new: u8,
+}
+
+impl Replaced {
+    /// Whether the successor is as far as it will come.
+    pub(super) fn is_due(&self, group: &CopyGroup) -> bool {
+        group.slot(self.new).is_none_or(|slot| slot.state != CopyState::Resync)
+    }
+}
+
+impl WatchState {
+    pub(super) fn is_replacement_due(&self) -> bool {
+        self.replaced.iter().any(|one| one.is_due(&self.group))
+    }
+}
+
+impl Watch {
+    pub(super) fn of(flusher: &Flusher) -> Option<Self> {
+        let group = flusher.lineage()?.group().clone();
+        let state = WatchState {
+            group,
+            run: None,
+            stalled: None,
+            events: Log::default(),
+            counts: Default::default(),
+            detached: 0,
+            replaced: Vec::new(),
+            is_closing: false,
+        };
+        Some(Self { state: Mutex::new(state), wake: Condvar::new() })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, WatchState> {
+        lock(&self.state)
+    }
+
+    /// The threads that look after copies end after what they are at.
+    pub(super) fn close(&self) {
+        self.lock().is_closing = true;
+        self.wake.notify_all();
+    }
+}
+
+/// Copies that are written to and do not hold everything.
+pub(super) fn behind(group: &CopyGroup) -> u8 {
+    let set = CopySet::of(group);
+    set.attached() & !set.in_sync()
+}
+
+impl Writing {
+    /// What is known of the copies.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let watch = self.watch.as_ref()?;
+        let failed = self.failed().map(|error| self.store.explain(&error));
+        let scrub = self.scrubbing.status();
+        let state = watch.lock();
+        let run = state.run.as_ref();
+        let active = run.filter(|_| state.stalled.is_none());
+        Some(Seen {
+            group: Some(state.group.clone()),
+            failed,
+            stalled: state.stalled.clone(),
+            unreadable: run.map_or(0, |run| run.unreadable),
+            bytes: active.map(|run| run.bytes),
+            expected_bytes: active.and_then(|run| run.expected),
+            time: active.map(|run| run.began.elapsed()),
+            scrub,
+            detached: state.detached,
+            events: state.events.after(0),
+        })
+    }
+
+    /// What happened to copies behind the event with that number.
+    pub(crate) fn events_after(&self, seq: u64) -> Option<Vec<Event>> {
+        Some(self.watch.as_ref()?.lock().events.after(seq))
+    }
+
+    /// The record of the group, as of the last commit that changed it.
+    pub(crate) fn group(&self) -> Option<CopyGroup> {
+        Some(self.watch.as_ref()?.lock().group.clone())
+    }
+
+    /// Tells what has become of copies since the last time. Called after every commit.
+    pub(super) fn note_copies(&self, flusher: &Flusher) {
+        let (Some(watch), Some(lineage)) = (&self.watch, flusher.lineage()) else {
+            return;
+        };
+        self.note_counts(watch);
+        let group = lineage.group();
+        let (before, run, detached) = {
+            let mut state = watch.lock();
+            let is_same = CopySet::of(&state.group) == CopySet::of(group);
+            if is_same && state.group.epoch.id == group.epoch.id {
+                return;
+            }
+            let before = std::mem::replace(&mut state.group, group.clone());
+            (before, state.run, state.detached)
+        };
+        watch.wake.notify_all();
+        for (slot, (old, new)) in (0..).zip(before.slots.iter().zip(&group.slots)) {
+            if old.state != new.state
+                && let Some((kind, text)) = self.event(slot, old.state, new.state, run, detached)
+            {
+                self.tell_event(kind, Some(slot), text);
+            }
+        }
+        if before.rules() != group.rules() {
+            let text = format!("the rules of the group are now: {}", crate::copies::rules(group));
+            self.tell_event(EventKind::PolicyChanged, None, text);
+        }
+        if before.epoch.id != group.epoch.id {
+            let epoch = &group.epoch;
+            let members: Vec<_> = slots(epoch.members).map(|slot| slot.to_string()).collect();
+            let text = format!("epoch {} of copies {}", epoch.seq, members.join(", "));
+            self.keep_event(EventKind::EpochMinted, None, text);
+        }
+    }
+
+    /// Tells what was bad since the last time, and what was written again.
+    fn note_counts(&self, watch: &Watch) {
+        let Some(live) = self.store.volume().copies() else { return };
+        for slot in (0..).take(COPIES_MAX) {
+            let now = live.counts(slot);
+            let before = {
+                let mut state = watch.lock();
+                let kept = state.counts.get_mut(usize::from(slot));
+                kept.map_or(now, |kept| std::mem::replace(kept, now))
+            };
+            let copy = || self.names(1 << slot);
+            let bad = (now.check_errors + now.read_errors)
+                .saturating_sub(before.check_errors + before.read_errors);
+            if bad > 0 {
+                let text = format!(
+                    "{}: {bad} reads failed or gave something else than was written; other copies \
+                     were asked",
+                    copy()
+                );
+                self.tell_event(EventKind::Damage, Some(slot), text);
+            }
+            let healed = now.healed.saturating_sub(before.healed);
+            if healed > 0 {
+                let text =
+                    format!("{}: {healed} bad blocks were written again from another copy", copy());
+                self.tell_event(EventKind::Healed, Some(slot), text);
+            }
+        }
+    }
+
+    /// Tells whoever mounted, and keeps it for those who ask later.
+    pub(super) fn tell_event(&self, kind: EventKind, copy: Option<u8>, text: String) {
+        self.store.tell(&text);
+        self.keep_event(kind, copy, text);
+    }
+
+    /// Keeps it for those who ask.
+    pub(super) fn keep_event(&self, kind: EventKind, copy: Option<u8>, text: String) {
+        if let Some(watch) = &self.watch {
+            watch.lock().events.push(kind, copy, text);
+        }
+    }
+
+    /// What it means that the state of a copy became another one.
+    fn event(
+        &self,
+        slot: u8,
+        old: CopyState,
+        new: CopyState,
+        run: Option<Run>,
+        detached: u8,
+    ) -> Option<(EventKind, String)> {
+        use CopyState as S;
+        let copy = self.names(1 << slot);
+        Some(match (old, new) {
+            (_, S::Out | S::Faulted) if detached & 1 << slot != 0 => (
+                EventKind::CopyDetached,
+                format!("{copy}: detached; it holds everything up to now and may come back"),
+            ),
+            (_, S::Out | S::Faulted) => {
+                let devices = self.store.devices();
+                let live = self.store.volume().copies();
+                let device = live.and_then(|live| live.device(slot));
+                let fault = device.and_then(|device| devices.first_fault(device));
+                let why = fault.map_or_else(String::new, |fault| format!(" ({})", fault.cause));
+                (
+                    EventKind::CopyEjected,
+                    format!(
+                        "{copy}: failed{why} and was left behind; the other copies go on; see to \
+                         the device, then unmount and mount with all devices, which brings it up \
+                         to date"
+                    ),
+                )
+            }
+            (_, S::InSync) => {
+                let (bytes, time) =
+                    run.map_or((0, Duration::ZERO), |run| (run.bytes, run.began.elapsed()));
+                (
+                    EventKind::ResyncDone,
+                    format!(
+                        "{copy}: holds everything again; {bytes} bytes were filled in within {:.1} s",
+                        time.as_secs_f64()
+                    ),
+                )
+            }
+            (_, S::Retired) => (
+                EventKind::CopyRemoved,
+                format!("{copy}: taken away for good; the device is free for something else"),
+            ),
+            (S::Empty | S::Retired | S::New, S::Resync | S::New) => {
+                (EventKind::CopyAdded, format!("{copy}: added; now being filled in"))
+            }
+            (S::Out | S::Faulted | S::Diverged, S::Resync | S::Stale) => {
+                (EventKind::CopyReturned, format!("{copy}: is back and will be brought up to date"))
+            }
+            _ => return None,
+        })
+    }
+
+    /// `b.img (copy 1)`, for each copy of a mask.
+    pub(super) fn names(&self, copies: u8) -> String {
+        let live = self.store.volume().copies();
+        let name = |slot: u8| {
+            let device = live.and_then(|live| live.device(slot));
+            match device.and_then(|device| self.store.devices().path(device)) {
+                Some(path) => format!("{} (copy {slot})", path.display()),
+                None => format!("copy {slot}"),
+            }
+        };
+        let names: Vec<_> = slots(copies).map(name).collect();
+        names.join(", ")
+    }
+}
+
+/// The copies of a mask.
+pub(super) fn slots(copies: u8) -> impl Iterator<Item = u8> {
+    (0..8).filter(move |slot| copies & 1 << slot != 0)
+}
