@@ -23,6 +23,7 @@ use farrier_core::units::DeviceIndex;
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
+use crate::blocks::lock;
 use lane::{Calls, Lane, Pending};
 use raw::Raw;
 
@@ -58,6 +59,8 @@ struct Seat {
     path: PathBuf,
     /// None once it was [let go](Devices::release).
     device: RwLock<Option<Arc<Device>>>,
+    /// The first write or barrier that failed since it was opened; kept when it is let go.
+    fault: Mutex<Option<DeviceFault>>,
 }
 
 /// Whoever has work for a device holds it, so that it is closed when the last of that is over.
@@ -65,8 +68,6 @@ struct Seat {
 struct Device {
     raw: Arc<Raw>,
     identity: Identity,
-    /// The first write or barrier that failed.
-    fault: OnceLock<DeviceFault>,
     /// Its threads, where it may not keep others waiting.
     lane: OnceLock<Lane>,
 }
@@ -178,7 +179,7 @@ impl Devices {
         if (0..SEATS).any(|at| self.device(DeviceIndex(at)).is_some_and(is_it)) {
             return Err(fault(OpenCause::Own));
         }
-        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let leaving = lock(&self.leaving);
         // a write that comes late must not meet what is written from now on
         if leaving.iter().any(|(one, raw)| *one == identity && raw.strong_count() > 0) {
             return Err(fault(OpenCause::Stuck));
@@ -195,7 +196,7 @@ impl Devices {
     /// others may have it, when what is under way on it has come to its end.
     pub fn release(&self, index: DeviceIndex) {
         if let Some(seat) = self.seat_at(index) {
-            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut leaving = lock(&self.leaving);
             leaving.retain(|(_, raw)| raw.strong_count() > 0);
             // nothing can panic under this lock
             let gone = seat.device.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -204,19 +205,20 @@ impl Devices {
     }
 
     fn seat(&self, path: &Path, device: Device) -> Result<DeviceIndex, OpenCause> {
-        let _one_at_a_time = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.leaving);
         for (at, place) in (0..).zip(&self.seats) {
             let index = DeviceIndex(at);
             let Some(seat) = place.get() else {
                 self.guard_one(index, &device);
                 let device = RwLock::new(Some(Arc::new(device)));
                 // nobody else fills it meanwhile
-                let _ = place.set(Seat { path: path.to_owned(), device });
+                let _ = place.set(Seat { path: path.to_owned(), device, fault: Mutex::default() });
                 return Ok(index);
             };
             let mut seated = seat.device.write().unwrap_or_else(PoisonError::into_inner);
             if seated.is_none() && seat.path == path {
                 self.guard_one(index, &device);
+                *lock(&seat.fault) = None;
                 *seated = Some(Arc::new(device));
                 return Ok(index);
             }
@@ -231,7 +233,7 @@ impl Devices {
         limit: Duration,
         spare: impl Fn(DeviceIndex) -> Box<dyn Spare> + Send + Sync + 'static,
     ) {
-        let _one_at_a_time = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.leaving);
         // the first one stays
         let _ = self.guard.set(Guard { limit, spare: Box::new(spare) });
         for index in (0..SEATS).map(DeviceIndex) {
@@ -317,15 +319,20 @@ impl Devices {
     /// The first write or barrier that a device failed with, since it was opened.
     #[must_use]
     pub fn first_fault(&self, index: DeviceIndex) -> Option<DeviceFault> {
-        self.device(index)?.fault.get().copied()
+        *lock(&self.seat_at(index)?.fault)
     }
 
     fn remember(&self, fault: DeviceFault) -> DeviceFault {
-        if let Some(device) = self.device(fault.device) {
+        if let Some(seat) = self.seat_at(fault.device) {
             // the first one tells most
-            let _ = device.fault.set(fault);
+            lock(&seat.fault).get_or_insert(fault);
         }
         fault
+    }
+
+    /// Whether a device is here, and was not let go.
+    pub(crate) fn is_open(&self, index: DeviceIndex) -> bool {
+        self.device(index).is_some()
     }
 
     /// Takes a shared lock on every device, which lasts as long as `self`: whoever writes to them
@@ -493,7 +500,7 @@ fn device(mut file: File) -> Result<Device, OpenCause> {
     // of what was opened: the name may mean something else by now
     let identity = identity(&file.metadata().map_err(OpenCause::Io)?);
     let raw = Arc::new(Raw::new(file, size));
-    Ok(Device { raw, identity, fault: OnceLock::new(), lane: OnceLock::new() })
+    Ok(Device { raw, identity, lane: OnceLock::new() })
 }
 
 impl std::fmt::Display for OpenFault {

@@ -2,6 +2,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
+//! | `attach` | copies that come back |
 //! | `host` | what the core asks of a host that writes |
 //! | `catch_up` | copies that are behind |
 //! | `commit` | who flushes when, and who waits for it |
@@ -18,6 +19,7 @@
 //!   device works.
 //! * What was changed and cannot be written stays readable; from then on every change is refused.
 
+mod attach;
 mod catch_up;
 mod commit;
 mod host;

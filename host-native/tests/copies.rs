@@ -135,7 +135,7 @@ fn a_device_that_is_pulled_is_left_behind_while_git_works() {
     wait_for("the copy is left behind", || mount.said().contains("left behind"));
     let said = mount.said();
     assert!(said.contains(&format!("{} (copy 1): failed (", pulled.display())), "{said}");
-    assert!(said.contains("os error") && said.contains("unmount and mount with all"), "{said}");
+    assert!(said.contains("os error") && said.contains("when it comes back"), "{said}");
     let (text, code) = status(&[&mount.path]);
     assert!(code == 2 && text.starts_with("state:  degraded [2/1] [I_]"), "{text}");
     assert!(text.contains("(copy 1): failed ("), "{text}");

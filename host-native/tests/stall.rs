@@ -7,7 +7,8 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use common::volume::{Service, Volume, have, shell};
@@ -19,7 +20,7 @@ struct Copies {
     mount: Option<Service>,
     folder: PathBuf,
     images: [PathBuf; 2],
-    _volume: Volume,
+    volume: Volume,
 }
 
 impl Copies {
@@ -27,13 +28,16 @@ impl Copies {
         let volume = Volume::new(&format!("{name}-outer"), "2G");
         let outer = volume.mount();
         let folder = fresh(name);
-        let images = [folder.join("a.img"), outer.path.join("b.img")];
+        let images = [folder.join("a.img"), folder.join("b.img")];
+        for image in [&images[0], &outer.path.join("b.img")] {
+            File::create(image).unwrap().set_len(256 << 20).unwrap();
+        }
+        symlink(outer.path.join("b.img"), &images[1]).unwrap();
         let [a, b] = images.each_ref().map(|path| path.to_str().unwrap());
-        let made = run(&["format", "--size", "256M", "--copy", a, "--copy", b]);
+        let made = run(&["format", "--copy", a, "--copy", b]);
         assert_eq!((made.2, made.1.as_str()), (0, ""));
         let mount = Service::start(&images[1], &["-o", options, a]);
-        let copies =
-            Self { outer: Some(outer), mount: Some(mount), folder, images, _volume: volume };
+        let copies = Self { outer: Some(outer), mount: Some(mount), folder, images, volume };
         wait_for("the mount answers", || copies.status().1 != 1);
         copies
     }
@@ -52,7 +56,11 @@ impl Copies {
         (text + &error, code)
     }
 
-    /// Unmounts both, and gives what the inner one said.
+    fn wait_until_healthy(&self) {
+        wait_for("the copy comes back", || self.status().1 == 0);
+    }
+
+    /// Unmounts the copies, and gives what their process said.
     fn end(&mut self) -> String {
         let mount = self.mount.take().unwrap();
         let (_, error, code) = run(&["umount".as_ref(), mount.path.as_os_str()]);
@@ -91,17 +99,83 @@ fn a_device_that_hangs_is_left_behind_and_programs_go_on() {
     if have(&["sqlite3"]) {
         shell(copies.path(), "sqlite3 db 'create table t(a); insert into t values (7)'");
     }
-    // the answer that comes too late is of no account
+    // the answer that comes too late is of no account, and the device that gave it comes back
     copies.outer().go_on();
     shell(copies.path(), "echo after > file && sync file && cat file");
+    copies.wait_until_healthy();
     let said = copies.end();
     assert!(said.contains("did not answer in time) and was left behind"), "{said}");
-    let mount = Service::start(&copies.images[1], &[copies.images[0].to_str().unwrap()]);
-    assert_eq!(fs::read_to_string(mount.path.join("file")).unwrap(), "after\n");
-    let waited = ["copies".as_ref(), "resync".as_ref(), "--wait".as_ref(), mount.path.as_os_str()];
-    wait_for("the mount answers", || run(&waited).2 == 0);
-    let (_, error, code) = run(&["umount".as_ref(), mount.path.as_os_str()]);
-    assert_eq!((code, error.as_str()), (0, ""), "{}", mount.said());
+    assert!(said.contains("b.img (copy 1): is back"), "{said}");
+    let alone = Service::start(&copies.images[1], &["-o", "ro"]);
+    assert_eq!(fs::read_to_string(alone.path.join("file")).unwrap(), "after\n");
+    let (_, error, code) = run(&["umount".as_ref(), alone.path.as_os_str()]);
+    assert_eq!((code, error.as_str()), (0, ""));
+}
+
+#[test]
+fn a_device_that_was_pulled_comes_back_by_itself() {
+    if !can_mount() {
+        return;
+    }
+    let mut copies = Copies::new("pulled", "stall_timeout=2");
+    shell(copies.path(), "echo before > file && sync file");
+    // who held the device is gone, and everything fails that is asked of it
+    copies.outer.take().unwrap().kill();
+    shell(copies.path(), "echo behind > file && sync file");
+    let (text, code) = copies.status();
+    assert!(code == 2 && text.contains("[2/1] [I_]"), "{text}");
+    // it appears under the same name, and is another device by all that the system knows
+    let outer = copies.volume.mount();
+    fs::remove_file(&copies.images[1]).unwrap();
+    symlink(outer.path.join("b.img"), &copies.images[1]).unwrap();
+    copies.outer = Some(outer);
+    copies.wait_until_healthy();
+    shell(copies.path(), "echo after > file && sync file");
+    let said = copies.end();
+    assert!(said.contains("b.img (copy 1): is back"), "{said}");
+    let alone = Service::start(&copies.images[1], &["-o", "ro"]);
+    assert_eq!(fs::read_to_string(alone.path.join("file")).unwrap(), "after\n");
+    let (_, error, code) = run(&["umount".as_ref(), alone.path.as_os_str()]);
+    assert_eq!((code, error.as_str()), (0, ""));
+}
+
+#[test]
+fn a_copy_that_was_missing_or_detached_is_attached_when_somebody_says_so() {
+    if !can_mount() {
+        return;
+    }
+    let mut copies = Copies::new("attach", "stall_timeout=2");
+    shell(copies.path(), "echo before > file && sync file");
+    let _ = copies.end();
+    let [a, b] = copies.images.each_ref().map(|path| path.to_str().unwrap().to_owned());
+    let mount = Service::start(Path::new(&a), &["-o", "accept_missing"]);
+    let mount = copies.mount.insert(mount).path.clone();
+    wait_for("the mount answers", || copies.status().1 != 1);
+    let attach = |device: &str| {
+        let arguments = ["copies", "attach", mount.to_str().unwrap(), device];
+        let (text, error, code) = run(&arguments);
+        (text + &error, code)
+    };
+    let (text, code) = attach("/no/such");
+    assert!(code != 0 && text.contains("no such file or device"), "{text}");
+    let (text, code) = attach(&a);
+    assert!(code != 0 && text.contains("is a device of this volume already"), "{text}");
+    let other = copies.volume.image.to_str().unwrap();
+    let (text, code) = attach(other);
+    assert!(code != 0 && text.contains("in use"), "{text}");
+    shell(&mount, "echo behind > file && sync file");
+    let (text, code) = attach(&b);
+    assert!(code == 0 || text.contains("is a device of this volume already"), "{text}");
+    copies.wait_until_healthy();
+    let path = mount.to_str().unwrap();
+    let detached = run(&["copies", "detach", path, "1"]);
+    assert_eq!(detached.2, 0, "{detached:?}");
+    let (text, code) = copies.status();
+    assert!(code == 2 && text.contains("[2/1] [I_]"), "{text}");
+    let (text, code) = attach(&b);
+    assert!(code == 0 && text.contains("attached as copy 1"), "{text}");
+    copies.wait_until_healthy();
+    let _ = copies.end();
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub enum EventKind {
     CopyRemoved,
     /// A copy that was away is here again.
     CopyReturned,
+    /// A device that came back may not be a copy any more, or failed at once.
+    CopyRefused,
     /// A stretch of history with other members or rules began.
     EpochMinted,
     /// Filling in what copies lack began.
@@ -76,6 +78,7 @@ impl EventKind {
             Self::CopyAdded => "copy_added",
             Self::CopyRemoved => "copy_removed",
             Self::CopyReturned => "copy_returned",
+            Self::CopyRefused => "copy_refused",
             Self::EpochMinted => "epoch_minted",
             Self::ResyncStarted => "resync_started",
             Self::ResyncProgress => "resync_progress",

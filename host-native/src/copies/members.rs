@@ -54,6 +54,11 @@ pub enum MemberChange {
         /// Its slot.
         copy: u8,
     },
+    /// A copy that was away is on a device that is here again.
+    Attach {
+        /// Its path, which does not depend on a working directory.
+        path: PathBuf,
+    },
     /// What a copy with a history of its own holds is given up.
     Discard {
         /// Its slot.
@@ -183,6 +188,13 @@ pub(crate) trait Driver {
     fn replace(&self, slot: u8, new: NewCopy) -> Result<u8, MemberError>;
     fn detach(&self, slot: u8) -> Result<(), MemberError>;
     fn discard(&self, slot: u8, epoch: EpochId) -> Result<(), MemberError>;
+
+    /// Attaches the copy on the device at `path`.
+    ///
+    /// # Errors
+    /// A sentence: why not, and what to do.
+    fn attach(&self, path: &Path) -> Result<u8, String>;
+
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError>;
 
     /// Has the copy `new` filled in, and then takes away `old`, if one is named. Returns what to tell
@@ -234,6 +246,11 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
                         to date; alone it is read-only"
                     .to_owned();
             Ok(told(Some(copy), format!("{name}: detached"), next))
+        }
+        MemberChange::Attach { ref path } => {
+            let slot = driver.attach(path)?;
+            let next = driver.fill_in(slot, None)?;
+            Ok(told(Some(slot), format!("{}: attached as copy {slot}", path.display()), next))
         }
         MemberChange::Discard { copy } => {
             let name = name(copy);

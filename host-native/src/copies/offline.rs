@@ -1,6 +1,6 @@
 //! A volume of copies that is not mounted, opened to change its members or to read all of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use farrier_core::copies::{CopyGroup, EpochId, Rules, lineage};
@@ -179,6 +179,13 @@ impl Driver for OfflineGroup {
 
     fn detach(&self, slot: u8) -> Result<(), MemberError> {
         ready(self.solo.detach_copy(slot))
+    }
+
+    fn attach(&self, path: &Path) -> Result<u8, String> {
+        Err(format!(
+            "{}: mount the volume with all its devices instead, which brings it up to date",
+            path.display()
+        ))
     }
 
     fn discard(&self, slot: u8, epoch: EpochId) -> Result<(), MemberError> {

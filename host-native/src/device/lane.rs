@@ -43,6 +43,9 @@ pub(super) trait Calls: Send + Sync {
     fn barrier(&self) -> Result<(), FaultCause>;
 }
 
+/// How long threads are waited for that have nothing to do any more.
+const PATIENCE_AT_END: Duration = Duration::from_secs(1);
+
 /// Who knows whether a device may be left behind.
 pub(crate) trait Spare: Send + Sync {
     /// Whether the volume can go on without the device.
@@ -86,6 +89,8 @@ struct State {
     /// Readers that wait for something to read.
     idle: usize,
     has_writer: bool,
+    /// Threads that have not ended.
+    alive: usize,
     is_closed: bool,
 }
 
@@ -277,12 +282,21 @@ impl Lane {
     fn start(&self, what: &str, work: fn(&Shared)) -> bool {
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name(format!("device-{what}"));
-        match thread.spawn(move || work(&shared)) {
+        self.lock().alive += 1;
+        let work = move || {
+            work(&shared);
+            shared.lock().alive -= 1;
+            shared.written.notify_all();
+        };
+        match thread.spawn(work) {
             Ok(thread) => {
                 self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
                 true
             }
-            Err(_) => false,
+            Err(_) => {
+                self.lock().alive -= 1;
+                false
+            }
         }
     }
 
@@ -423,8 +437,11 @@ impl Drop for Lane {
         self.lock().is_closed = true;
         self.shared.to_write.notify_all();
         self.shared.to_read.notify_all();
-        if self.is_given_up() {
-            // one of them may never return
+        // nobody waits for what they may be at, and it may never return
+        let patience = self.limit.min(PATIENCE_AT_END);
+        let ended =
+            self.shared.written.wait_timeout_while(self.lock(), patience, |state| state.alive > 0);
+        if ended.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
             return;
         }
         let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);

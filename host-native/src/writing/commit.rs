@@ -21,8 +21,8 @@ use farrier_core::error::Error;
 use farrier_core::scan::Step;
 use farrier_core::units::Inum;
 
-use super::Writing;
 use super::scrubbing::ScrubWish;
+use super::{Writing, attach};
 use crate::blocks::lock;
 
 /// The part of a volume, one in so many, whose space a scan is made for by itself.
@@ -56,6 +56,8 @@ pub struct Flushing {
     thread: Option<JoinHandle<()>>,
     /// Brings copies up to date.
     catching_up: Option<JoinHandle<()>>,
+    /// Looks for copies that come back.
+    looking: Option<JoinHandle<()>>,
 }
 
 impl Flushing {
@@ -69,13 +71,14 @@ impl Flushing {
             .name("flush".to_owned())
             .spawn(move || of_thread.flush_in_time())
             .map_err(|_| Error::ReadOnly)?;
-        Ok(Self { writing, thread: Some(thread), catching_up: None })
+        Ok(Self { writing, thread: Some(thread), catching_up: None, looking: None })
     }
 
     /// Has copies that are behind brought up to date from now on.
     pub(crate) fn catch_up(&mut self) {
         if self.catching_up.is_none() {
             self.catching_up = self.writing.catch_up_beside();
+            self.looking = self.writing.look_for_copies_beside();
         }
     }
 
@@ -97,6 +100,9 @@ impl Flushing {
         if let Some(thread) = self.catching_up.take() {
             // a thread that panicked has nothing to give back
             let _ = thread.join();
+        }
+        if let Some(thread) = self.looking.take() {
+            attach::end(thread);
         }
         let result = {
             let _no_scan = lock(&self.writing.scanning);
@@ -210,7 +216,7 @@ impl Writing {
         })
     }
 
-    fn flush(&self, flusher: &mut Flusher, always: bool) -> Result<bool, Error> {
+    pub(super) fn flush(&self, flusher: &mut Flusher, always: bool) -> Result<bool, Error> {
         {
             let mut progress = lock(&self.progress);
             progress.begun += 1;

@@ -7,6 +7,8 @@ use farrier_core::drive::promote::discard;
 use farrier_core::drive::ready;
 use farrier_core::volume::LiveCopies;
 
+use std::path::Path;
+
 use super::Writing;
 use super::watch::{Replaced, Watch};
 use crate::copies::{Driver, EventKind};
@@ -103,6 +105,10 @@ impl Driver for Writing {
             mark(false);
         }
         done
+    }
+
+    fn attach(&self, path: &Path) -> Result<u8, String> {
+        Self::attach(self, path)
     }
 
     fn discard(&self, slot: u8, epoch: EpochId) -> Result<(), MemberError> {

@@ -21,6 +21,8 @@ pub(super) struct Watch {
     state: Mutex<WatchState>,
     /// Something about it changed.
     pub(super) wake: Condvar,
+    /// Held while a copy that came back is looked at and attached.
+    pub(super) attaching: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,8 @@ impl Watch {
             replaced: Vec::new(),
             is_closing: false,
         };
-        Some(Self { state: Mutex::new(state), wake: Condvar::new() })
+        let (wake, attaching) = (Condvar::new(), Mutex::default());
+        Some(Self { state: Mutex::new(state), wake, attaching })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, WatchState> {
@@ -247,8 +250,7 @@ impl Writing {
                     EventKind::CopyEjected,
                     format!(
                         "{copy}: failed{why} and was left behind; the other copies go on; see to \
-                         the device, then unmount and mount with all devices, which brings it up \
-                         to date"
+                         the device; it is brought up to date when it comes back"
                     ),
                 )
             }

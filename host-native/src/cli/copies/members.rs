@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use farrier::copies::{MemberChange, MissingRule, RuntimeRule};
@@ -125,6 +126,35 @@ impl Detach {
         let group = Group::parse(targets)?;
         let copy = group.copy(copy)?;
         group.change(&MemberChange::Detach { copy }, self.how)
+    }
+}
+
+/// Attach a copy that was away, on a device that is here again.
+///
+/// A mounted volume looks for copies that failed or are missing by itself, where they were last; this is
+/// for one that is somewhere else, that was detached, or that was left behind for its errors. It is
+/// brought up to date beside everything else.
+#[derive(Debug, Args)]
+pub(super) struct Attach {
+    /// Directory of the mounted volume.
+    #[arg(value_name = "DIR")]
+    directory: OsString,
+
+    /// The device that the copy is on.
+    #[arg(value_name = "DEVICE")]
+    device: PathBuf,
+
+    #[command(flatten)]
+    how: How,
+}
+
+impl Attach {
+    pub(super) fn run(&self) -> Outcome {
+        let device = self.device.display();
+        let path = std::path::absolute(&self.device)
+            .map_err(|error| Failure::new(format!("{device}: {error}")))?;
+        let group = Group::parse(std::slice::from_ref(&self.directory))?;
+        group.change(&MemberChange::Attach { path }, self.how)
     }
 }
 
