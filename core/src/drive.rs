@@ -38,10 +38,10 @@ use core::task::Poll;
 
 use crate::dirty::Memory;
 use crate::engine::{Block, Cache, Operation, Stop, Turn, View, Want};
-use crate::error::{Error, Limit};
+use crate::error::{Error, Limit, Refusal};
 use crate::storage::Storage;
 use crate::units::DeviceIndex;
-use crate::volume::{OpenOptions, Volume, header_reads};
+use crate::volume::{GotHeader, OpenOptions, Volume, header_reads, root_reads};
 
 /// Runs after which an operation is taken to be endless. The longest path through the deepest legal
 /// tree needs a part of that.
@@ -76,13 +76,37 @@ pub trait Host: Cache {
 /// # Errors
 /// Why they hold none that we can read.
 pub async fn open<S: Storage>(storage: &S, options: OpenOptions) -> Result<Volume, Error> {
+    let Headers { sizes, got, rootless } = read_headers(storage, &options).await?;
+    Ok(Volume::assemble_rooted(&sizes, &got, &rootless, options)?)
+}
+
+/// What is read of devices before it is judged.
+struct Headers {
+    sizes: Vec<u64>,
+    got: Vec<GotHeader>,
+    rootless: Vec<(DeviceIndex, u8)>,
+}
+
+async fn read_headers<S: Storage>(storage: &S, options: &OpenOptions) -> Result<Headers, Refusal> {
     let count = u8::try_from(storage.device_count()).unwrap_or(u8::MAX);
     let sizes: Vec<u64> = (0..count).map(|index| storage.size(DeviceIndex(index))).collect();
     let mut got = Vec::new();
     for read in header_reads(&sizes)? {
         got.push((read, storage.read(read.device, read.offset, read.len).await));
     }
-    Ok(Volume::assemble(&sizes, got, options)?)
+    let mut rootless = Vec::new();
+    for device in (0..count).map(DeviceIndex) {
+        for (slot, root) in root_reads(device, &got, &options.checks) {
+            if let Some(root) = root
+                && let Ok(stored) = storage.read(device, root.offset, root.len).await
+                && root.is_it(stored, &options.checks)
+            {
+                break;
+            }
+            rootless.push((device, slot));
+        }
+    }
+    Ok(Headers { sizes, got, rootless })
 }
 
 /// Runs `operation` to its end.

@@ -11,7 +11,7 @@ use farrier_core::media::header::Version;
 use farrier_core::media::inode::{CONTENT_START, Inode};
 use farrier_core::storage::Storage as _;
 use farrier_core::units::{DeviceIndex, Inum, Uuid, WallTime};
-use farrier_core::volume::{FormatOptions, LiveCopies, format};
+use farrier_core::volume::{FormatOptions, LiveCopies, OpenOptions, format};
 
 use crate::against::{compare, compare_media};
 use crate::model::Model;
@@ -102,7 +102,16 @@ impl Mounted {
     /// They cannot be mounted.
     #[must_use]
     pub fn open(rack: &Rack, model: Option<Model>, time: u64) -> Self {
-        let host = WritingHost::open(rack.clone(), CACHE).expect("it can be opened");
+        Self::open_with(rack, model, time, OpenOptions::default())
+    }
+
+    /// As [`Mounted::open`], opened as `options` say.
+    ///
+    /// # Panics
+    /// As [`Mounted::open`].
+    #[must_use]
+    pub fn open_with(rack: &Rack, model: Option<Model>, time: u64, options: OpenOptions) -> Self {
+        let host = WritingHost::with(rack.clone(), options, CACHE).expect("it can be opened");
         let mut id = [0; 16];
         id[8..].copy_from_slice(&(time + 1).to_le_bytes());
         host.set_origin(Origin { id, host: Uuid([7; 16]), time: WallTime(START + time) });

@@ -80,6 +80,8 @@ pub enum Note {
     Aside(DeviceIndex),
     /// A member has no root that can be read.
     NoRoot(u8),
+    /// A device has no header that is whole: if it was a copy, it is one that is missing.
+    NoHeader(DeviceIndex),
 }
 
 /// What to do with the devices.

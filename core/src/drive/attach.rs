@@ -180,7 +180,8 @@ pub async fn identify<S: Storage>(
     for read in header_reads_of(device, size).map_err(AttachError::Refused)? {
         got.push((read, storage.read(device, read.offset, read.len).await));
     }
-    let (header_slot, header) = newest_header(device, got, checks).map_err(AttachError::Refused)?;
+    let (header_slot, header) =
+        newest_header(device, &got, checks).map_err(AttachError::Refused)?;
     let group = header.copy_group().map_err(AttachError::Record)?;
     Ok(Appeared { device, size, header_slot, header, group })
 }

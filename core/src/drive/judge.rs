@@ -2,14 +2,12 @@
 //! of opening itself only carry a code.
 
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 
-use super::open;
+use super::{Headers, open, read_headers};
 use crate::copies::lineage::Refused;
 use crate::error::{Error, Refusal};
 use crate::storage::Storage;
-use crate::units::DeviceIndex;
-use crate::volume::{OpenOptions, explain_copies, header_reads};
+use crate::volume::{OpenOptions, explain_copies};
 
 /// Why the devices of `storage` make no volume of copies; `None` if they do, or if that is not what
 /// is wrong with them.
@@ -41,11 +39,6 @@ pub async fn may_write<S: Storage>(storage: &S, options: &OpenOptions) -> Result
 
 /// Reads the headers again, for what each of them says.
 async fn explain<S: Storage>(storage: &S, options: &OpenOptions) -> Option<Refused> {
-    let count = u8::try_from(storage.device_count()).unwrap_or(u8::MAX);
-    let sizes: Vec<u64> = (0..count).map(|index| storage.size(DeviceIndex(index))).collect();
-    let mut got = Vec::new();
-    for read in header_reads(&sizes).ok()? {
-        got.push((read, storage.read(read.device, read.offset, read.len).await));
-    }
-    explain_copies(&sizes, got, options).err()
+    let Headers { sizes, got, rootless } = read_headers(storage, options).await.ok()?;
+    explain_copies(&sizes, &got, &rootless, options).err()
 }

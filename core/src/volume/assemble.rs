@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use super::group::Copies;
 use super::live::LiveCopies;
 
-use crate::copies::lineage;
+use crate::copies::{CopyGroup, CopyState, lineage};
+use crate::engine::Want;
 use crate::error::{BlockKind, Damage, DamageKind, DeviceFault, HeaderFault, Place, Refusal};
 use crate::media::blockref::{Blockref, Location, Seat};
 use crate::media::check::Checks;
@@ -73,11 +74,14 @@ pub fn header_reads_of(device: DeviceIndex, size: u64) -> Result<Vec<HeaderRead>
 /// The device holds no volume that we can read.
 pub fn newest_header(
     device: DeviceIndex,
-    got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>,
+    got: &[GotHeader],
     checks: &Checks,
 ) -> Result<(u8, VolumeHeader), Refusal> {
     choose(device, &judge(got, checks), None)
 }
+
+/// What a header copy holds, or why it could not be read.
+pub type GotHeader = (HeaderRead, Result<Vec<u8>, DeviceFault>);
 
 /// How to open.
 #[derive(Clone, Copy, Debug, Default)]
@@ -152,13 +156,28 @@ impl Volume {
     /// Why these devices are not one whole file system that we can read.
     pub fn assemble(
         device_sizes: &[u64],
-        got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>,
+        got: &[GotHeader],
+        options: OpenOptions,
+    ) -> Result<Self, Refusal> {
+        Self::assemble_rooted(device_sizes, got, &[], options)
+    }
+
+    /// As [`Volume::assemble`], for devices of which the roots were looked at that
+    /// [`root_reads`] names. `rootless` are the header copies whose root is not what it has to be: an
+    /// older one is used instead, as far as copies may do that.
+    ///
+    /// # Errors
+    /// As [`Volume::assemble`].
+    pub fn assemble_rooted(
+        device_sizes: &[u64],
+        got: &[GotHeader],
+        rootless: &[(DeviceIndex, u8)],
         options: OpenOptions,
     ) -> Result<Self, Refusal> {
         let candidates = judge(got, &options.checks);
-        let mut chosen = choose_each(device_sizes, &candidates, &options)?;
+        let (mut chosen, unknown) = choose_each(device_sizes, &candidates, rootless, &options)?;
         let copies = match chosen.iter().any(|one| one.header.version() == Version::Copies) {
-            true => Some(Copies::judge(&mut chosen, &options)?),
+            true => Some(Copies::judge(&mut chosen, &unknown, &options)?),
             false => None,
         };
         let pieces = match &copies {
@@ -366,6 +385,11 @@ pub(super) struct Chosen {
     pub(super) device_size: u64,
     pub(super) slot: u8,
     pub(super) header: VolumeHeader,
+    /// The newest header that is whole, if its root is not: then [`header`](Self::header) is an older
+    /// one, or the same if none has a root.
+    pub(super) newest: Option<VolumeHeader>,
+    /// There is no root at all.
+    pub(super) is_rootless: bool,
 }
 
 impl Chosen {
@@ -381,11 +405,11 @@ impl Chosen {
     }
 }
 
-fn judge(got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>, checks: &Checks) -> Vec<Candidate> {
-    let (shadows, got): (Vec<_>, Vec<_>) =
-        got.into_iter().partition(|(read, _)| read.slot == SHADOW_SLOT);
+fn judge(got: &[GotHeader], checks: &Checks) -> Vec<Candidate> {
+    let (shadows, got): (Vec<&GotHeader>, Vec<&GotHeader>) =
+        got.iter().partition(|(read, _)| read.slot == SHADOW_SLOT);
     let stand_ins = shadows.into_iter().filter_map(|(read, bytes)| {
-        let header = VolumeHeader::parse(&bytes.ok()?, checks).ok()?;
+        let header = VolumeHeader::parse(bytes.as_ref().ok()?, checks).ok()?;
         // A shadow counts only where the header that it was written for was torn.
         let torn = got.iter().find_map(|(other, bytes)| {
             let is_first = other.device == read.device && other.slot == 0;
@@ -405,8 +429,9 @@ fn judge(got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>, checks: &Checks) 
             device: read.device,
             slot: read.slot,
             header: bytes
+                .as_ref()
                 .map_err(|_| HeaderFault::Unreadable)
-                .and_then(|bytes| VolumeHeader::parse(&bytes, checks)),
+                .and_then(|bytes| VolumeHeader::parse(bytes, checks)),
         })
         .chain(stand_ins)
         .collect();
@@ -444,27 +469,139 @@ fn choose(
     }
 }
 
+/// What is used of each device, and the devices without any header where others are copies: those may
+/// do without.
+type EachChosen = (Vec<Chosen>, Vec<(DeviceIndex, HeaderFault)>);
+
 fn choose_each(
     device_sizes: &[u64],
     candidates: &[Candidate],
+    rootless: &[(DeviceIndex, u8)],
     options: &OpenOptions,
-) -> Result<Vec<Chosen>, Refusal> {
-    let mut chosen = Vec::new();
+) -> Result<EachChosen, Refusal> {
+    let (mut chosen, mut unknown, mut refused) = (Vec::new(), Vec::new(), None);
     for (index, &device_size) in (0_u8..).zip(device_sizes) {
         let device = DeviceIndex(index);
-        let (slot, header) = choose(device, candidates, options.slot)?;
-        chosen.push(Chosen { device, device_size, slot, header });
+        let (slot, newest) = match choose(device, candidates, options.slot) {
+            Ok(found) => found,
+            Err(refusal) => {
+                unknown.push((device, lost_header(&refusal).ok_or(refusal)?));
+                refused.get_or_insert(refusal);
+                continue;
+            }
+        };
+        let is_rootless = |slot: u8| rootless.contains(&(device, slot));
+        if options.slot.is_some() || !is_rootless(slot) {
+            let (header, newest, is_rootless) = (newest, None, false);
+            chosen.push(Chosen { device, device_size, slot, header, newest, is_rootless });
+            continue;
+        }
+        // what a copy keeps that is not in sync is the same in all of its headers
+        let mut older = newest_first(device, candidates).filter(|_| is_own_member(&newest));
+        let older = older.find(|(slot, header)| is_own_member(header) && !is_rootless(*slot));
+        let is_rootless = older.is_none();
+        let (slot, header) =
+            older.map_or_else(|| (slot, newest.clone()), |(slot, header)| (slot, header.clone()));
+        let newest = Some(newest);
+        chosen.push(Chosen { device, device_size, slot, header, newest, is_rootless });
     }
-    Ok(chosen)
+    let are_copies = chosen.iter().any(|one| one.header.version() == Version::Copies);
+    match refused {
+        Some(refusal) if !are_copies => Err(refusal),
+        _ => Ok((chosen, unknown)),
+    }
 }
 
-/// The newest header of each device.
+/// What is wrong with a device that has no header any more, as opposed to one that holds something
+/// which nobody here understands.
+const fn lost_header(refusal: &Refusal) -> Option<HeaderFault> {
+    match *refusal {
+        Refusal::NotHammer2 { .. } => Some(HeaderFault::Magic(0)),
+        Refusal::Header {
+            fault:
+                fault @ (HeaderFault::Check { .. } | HeaderFault::Unreadable | HeaderFault::Geometry),
+            ..
+        } => Some(fault),
+        _ => None,
+    }
+}
+
+/// Whether a header is one of a copy that was in sync.
+fn is_own_member(header: &VolumeHeader) -> bool {
+    let is_in_sync = |group: &CopyGroup| {
+        let own = group.slot(group.self_slot);
+        own.is_some_and(|own| own.state == CopyState::InSync)
+    };
+    header.copy_group().is_ok_and(|group| is_in_sync(&group))
+}
+
+/// The headers of a device that are whole, the newest first.
+fn newest_first(
+    device: DeviceIndex,
+    candidates: &[Candidate],
+) -> impl Iterator<Item = (u8, &VolumeHeader)> {
+    let mine = candidates.iter().filter(move |candidate| candidate.device == device);
+    let whole = mine.filter_map(|one| Some((one.slot, one.header.as_ref().ok()?)));
+    let mut headers: Vec<_> = whole.collect();
+    headers.sort_by_key(|(_, header)| core::cmp::Reverse(header.mirror_tid()));
+    headers.into_iter()
+}
+
+/// What is used of each device, and the devices without any header.
 pub(super) fn choose_all(
     device_sizes: &[u64],
-    got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>,
+    got: &[GotHeader],
+    rootless: &[(DeviceIndex, u8)],
     options: &OpenOptions,
-) -> Result<Vec<Chosen>, Refusal> {
-    choose_each(device_sizes, &judge(got, &options.checks), options)
+) -> Result<EachChosen, Refusal> {
+    choose_each(device_sizes, &judge(got, &options.checks), rootless, options)
+}
+
+/// A root to look at: of copies, only a header counts whose super-root is there (copies 3.6, step 2).
+#[derive(Clone, Copy, Debug)]
+pub struct RootRead {
+    /// The device.
+    pub device: DeviceIndex,
+    /// The header copy that it is the root of.
+    pub slot: u8,
+    /// Where it is, in the copy's own address space and so on the device.
+    pub offset: u64,
+    /// Its length.
+    pub len: usize,
+    want: Want,
+}
+
+impl RootRead {
+    /// Whether what was read there is the root.
+    #[must_use]
+    pub fn is_it(&self, stored: Vec<u8>, checks: &Checks) -> bool {
+        self.want.check(stored, checks).is_ok()
+    }
+}
+
+/// The roots of a device's headers, the newest first: only of copies, and as long as none was found
+/// good, the next one is worth a look. With it, the headers that refer to no root.
+#[must_use]
+pub fn root_reads(
+    device: DeviceIndex,
+    got: &[GotHeader],
+    checks: &Checks,
+) -> Vec<(u8, Option<RootRead>)> {
+    let mine: Vec<GotHeader> =
+        got.iter().filter(|(read, _)| read.device == device).cloned().collect();
+    let candidates = judge(&mine, checks);
+    let root = |(slot, header): (u8, &VolumeHeader)| {
+        // without a record, or with a damaged one, nobody can tell where its root is
+        let group = header.copy_group().ok()?;
+        let root = find_super_root(header).ok().and_then(|root| {
+            let seat = Seat { copy: group.self_slot, plain: group.plain_slot };
+            let location = root.location_on(Some(seat))?;
+            let (offset, len, want) = (location.offset.0, location.len(), Want::of(&root)?);
+            Some(RootRead { device, slot, offset, len, want })
+        });
+        Some((slot, root))
+    };
+    newest_first(device, &candidates).filter_map(root).collect()
 }
 
 /// What to say when no slot is usable: the fault that tells most about what the device holds.

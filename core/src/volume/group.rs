@@ -3,11 +3,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::assemble::{Chosen, HeaderRead, OpenOptions, choose_all};
+use super::assemble::{Chosen, GotHeader, OpenOptions, choose_all};
 use super::live::LiveCopies;
-use crate::copies::lineage::{Decision, Found, Refused, decide};
+use crate::copies::lineage::{Decision, Found, Note, ReadOnly, Refused, decide};
 use crate::copies::{CopyGroup, CopySet, CopyState};
-use crate::error::{DeviceFault, Refusal};
+use crate::error::{HeaderFault, Refusal};
 use crate::media::copy_group::COPIES_MAX;
 use crate::media::header::VolumeHeader;
 use crate::units::DeviceIndex;
@@ -38,9 +38,21 @@ impl Copies {
     ///
     /// # Errors
     /// Why the devices make no volume.
-    pub(super) fn judge(chosen: &mut Vec<Chosen>, options: &OpenOptions) -> Result<Self, Refusal> {
+    pub(super) fn judge(
+        chosen: &mut Vec<Chosen>,
+        unknown: &[(DeviceIndex, HeaderFault)],
+        options: &OpenOptions,
+    ) -> Result<Self, Refusal> {
         let mut decision = decide(&found(chosen), &options.copies)
             .map_err(|refused| Refusal::Copies { code: refused.code() })?;
+        // nobody knows which copies they were, but one that is missing may be one of them
+        decision.notes.extend(unknown.iter().map(|(device, _)| Note::NoHeader(*device)));
+        if let (Err(ReadOnly::Missing { members }), Some((device, fault))) =
+            (decision.writable, unknown.first())
+        {
+            let (device, fault) = (*device, *fault);
+            decision.writable = Err(ReadOnly::NoHeader { members, device, fault });
+        }
         // what lies aside is no part of the volume
         let devices = decision.devices;
         chosen.retain(|one| devices.contains(&Some(one.device)));
@@ -103,22 +115,33 @@ impl Copies {
 /// That.
 pub fn explain_copies(
     device_sizes: &[u64],
-    got: Vec<(HeaderRead, Result<Vec<u8>, DeviceFault>)>,
+    got: &[GotHeader],
+    rootless: &[(DeviceIndex, u8)],
     options: &OpenOptions,
 ) -> Result<Decision, Refused> {
-    let chosen = choose_all(device_sizes, got, options).unwrap_or_default();
+    let (chosen, _) = choose_all(device_sizes, got, rootless, options).unwrap_or_default();
     decide(&found(&chosen), &options.copies)
 }
 
 fn found(chosen: &[Chosen]) -> Vec<Found> {
-    let found = chosen.iter().map(|one| Found {
-        device: one.device,
-        fsid: one.header.fsid(),
-        group: one.header.copy_group(),
-        tid: one.header.mirror_tid(),
-        root_behind: Some(0),
+    let found = chosen.iter().map(|one| {
+        let newest = one.newest.as_ref().unwrap_or(&one.header);
+        Found {
+            device: one.device,
+            fsid: newest.fsid(),
+            group: newest.copy_group(),
+            tid: newest.mirror_tid(),
+            root_behind: (!one.is_rootless).then(|| flushes_between(&one.header, newest)),
+        }
     });
     found.collect()
+}
+
+/// Flushes from the header in use to the newest one.
+fn flushes_between(used: &VolumeHeader, newest: &VolumeHeader) -> u64 {
+    let seq = |header: &VolumeHeader| header.copy_group().map_or(0, |group| group.flush_seq);
+    let between = seq(newest).saturating_sub(seq(used));
+    if used.mirror_tid() == newest.mirror_tid() { 0 } else { between.max(1) }
 }
 
 fn is_back(group: &CopyGroup, slot: u8) -> bool {

@@ -13,8 +13,8 @@ mod group;
 mod live;
 
 pub use assemble::{
-    HeaderRead, HeaderSlot, OpenOptions, Piece, Space, Volume, header_reads, header_reads_of,
-    newest_header,
+    GotHeader, HeaderRead, HeaderSlot, OpenOptions, Piece, RootRead, Space, Volume, header_reads,
+    header_reads_of, newest_header, root_reads,
 };
 pub use format::{
     Area, FormatNote, FormatOptions, FormatRefusal, FormatStep, Formatted, FormattedVolume, format,

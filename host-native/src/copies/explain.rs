@@ -68,6 +68,14 @@ pub(crate) fn notes(volume: &Volume, devices: &Devices) -> Vec<String> {
                 path.unwrap_or_else(|| index.to_string())
             )
         }
+        Note::NoHeader(index) => {
+            let path = devices.path(index).map(|path| path.display().to_string());
+            format!(
+                "{}: has no header that is whole, and nobody knows which copy it was; see to the \
+                 device, or replace the copy that is missing",
+                path.unwrap_or_else(|| index.to_string())
+            )
+        }
         Note::NoRoot(slot) => {
             format!("{}: has no root that can be read; the others go on", device(slot))
         }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::error::HeaderFault;
 use crate::media::copy_group::{CopyGroupFault, Epoch, EpochId};
 use crate::units::{DeviceIndex, Tid, Uuid};
 
@@ -244,6 +245,15 @@ pub enum ReadOnly {
         /// Which, a bit for each slot.
         members: u8,
     },
+    /// As [`Missing`](Self::Missing), and a device is here that may be one of them, but has no header.
+    NoHeader {
+        /// Which are missing, a bit for each slot.
+        members: u8,
+        /// The device.
+        device: DeviceIndex,
+        /// What is wrong with its headers.
+        fault: HeaderFault,
+    },
     /// The copy that has the right to write is not here.
     NoHolder {
         /// Its slot.
@@ -291,7 +301,7 @@ impl ReadOnly {
         match self {
             Self::Asked => "FC-D01",
             Self::OneCopy { .. } => "FC-D02",
-            Self::Missing { .. } => "FC-D03",
+            Self::Missing { .. } | Self::NoHeader { .. } => "FC-D03",
             Self::NoHolder { .. } => "FC-D04",
             Self::Witness { .. } => "FC-D05",
             Self::TooFew { .. } => "FC-D06",
@@ -316,6 +326,14 @@ impl fmt::Display for ReadOnly {
             Self::Missing { members } => {
                 write_missing(f, *members)?;
                 f.write_str("; attach them, or go on without them with --accept-missing")
+            }
+            Self::NoHeader { members, device, fault } => {
+                write!(f, "{device} has no header that is whole ({fault}), and ")?;
+                write_missing(f, *members)?;
+                f.write_str(
+                    "; see whether it is the right device and can be read, or go on without them \
+                     with --accept-missing and replace them",
+                )
             }
             Self::NoHolder { slot } => write!(
                 f,

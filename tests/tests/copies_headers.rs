@@ -1,0 +1,206 @@
+//! Copies whose headers or roots are damaged: the others go on by the rules, and say which it is.
+
+use farrier_core::copies::lineage::{Note, Options, ReadOnly};
+use farrier_core::copies::{CopyState, OnMissing, Rules, Runtime};
+use farrier_core::drive::copies::NewCopy;
+use farrier_core::drive::{self, ready};
+use farrier_core::error::Error;
+use farrier_core::storage::Storage as _;
+use farrier_core::units::{DeviceIndex, Uuid};
+use farrier_core::volume::{OpenOptions, Volume};
+use farrier_tests::against::compare_media;
+use farrier_tests::mounted::{Mounted, each_holds, format_copies};
+use farrier_tests::ops::Random;
+use farrier_tests::rack::Rack;
+use farrier_tests::session::a_header;
+use farrier_tests::writing::WritingHost;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+fn options(copies: Options) -> OpenOptions {
+    OpenOptions { copies, ..OpenOptions::default() }
+}
+
+fn open(rack: &Rack, copies: Options) -> Result<Volume, Error> {
+    ready(drive::open(rack, options(copies)))
+}
+
+fn used(sizes: &[u64], seed: u64) -> (Rack, Mounted, Random) {
+    let rack = Rack::new(sizes);
+    format_copies(&rack);
+    let mut mounted = Mounted::open(&rack, None, 0);
+    let mut random = Random::new(seed);
+    for _ in 0..5 {
+        mounted.work(&mut random, 30).unwrap();
+    }
+    (rack, mounted, random)
+}
+
+/// No header of a disk is whole any more.
+fn spoil_headers(rack: &Rack, disk: u8, how: &[u8]) {
+    let size = rack.size(DeviceIndex(disk));
+    let headers = (0..4).map(|slot| slot * 2 * GIB).chain([0x3f_0000]);
+    for offset in headers.filter(|offset| offset + 0x1_0000 <= size) {
+        rack.patch(disk, offset + 64, how);
+    }
+}
+
+#[test]
+fn a_copy_without_headers_is_one_that_is_missing() {
+    for (seed, size) in (1..5).zip([64 * MIB, 9 * GIB, 64 * MIB, 3 * GIB]) {
+        let (rack, mounted, mut random) = used(&[size, 64 * MIB, 64 * MIB], seed);
+        let bad = u8::try_from(random.below(2)).unwrap();
+        let how = if seed % 2 == 0 { vec![0x5a; 4096] } else { vec![0; 0x1_0000 - 64] };
+        spoil_headers(&rack, bad, &how);
+        if seed % 2 == 1 {
+            // not even the first word is there
+            rack.patch(bad, 0, &[0; 64]);
+        }
+        // read, and told which
+        let volume = open(&rack, Options::default()).unwrap();
+        let decision = volume.group().unwrap().decision();
+        let Err(reason @ ReadOnly::NoHeader { members, device, .. }) = decision.writable else {
+            panic!("seed {seed}: {:?}", decision.writable);
+        };
+        assert_eq!((members, device, reason.code()), (1 << bad, DeviceIndex(bad), "FC-D03"));
+        let text = reason.to_string();
+        assert!(text.contains(&format!("device {bad}")) && text.contains("--accept-missing"));
+        assert!(decision.notes.contains(&Note::NoHeader(DeviceIndex(bad))));
+        compare_media(&rack.fork(), "DATA", &mounted.committed, a_header).unwrap();
+        assert!(WritingHost::open(rack.clone(), 1 << 20).is_err(), "not without the word");
+        // with the operator's word it goes on, and the copy is replaced on the same device
+        let accept = Options { accept_missing: true, ..Options::default() };
+        let committed = mounted.committed.settled();
+        let time = mounted.time;
+        drop(mounted);
+        let mut mounted = Mounted::open_with(&rack, Some(committed), time, options(accept));
+        mounted.work(&mut random, 20).unwrap();
+        let state = |mounted: &Mounted| {
+            mounted.host.with_flusher(|flusher| {
+                let group = flusher.unwrap().lineage().unwrap().group().clone();
+                group.slots.map(|slot| slot.state)
+            })
+        };
+        assert_eq!(state(&mounted)[usize::from(bad)], CopyState::Out);
+        let size = rack.size(DeviceIndex(bad));
+        let new = NewCopy { device: DeviceIndex(bad), size, id: Uuid([200; 16]) };
+        let slot = ready(mounted.host.replace_copy(bad, new)).unwrap();
+        while ready(mounted.host.resync(1 << 20)).unwrap().behind != 0 {}
+        assert_eq!(state(&mounted)[usize::from(slot)], CopyState::InSync);
+        mounted.work(&mut random, 20).unwrap();
+        each_holds(&rack, &[0, 1, 2], &mounted.committed).unwrap();
+        let mounted = mounted.again(&rack);
+        mounted.check().unwrap();
+    }
+}
+
+#[test]
+fn a_majority_goes_on_unasked() {
+    let (rack, mut mounted, mut random) = used(&[64 * MIB; 3], 9);
+    let (runtime, on_missing, min_copies) = (Runtime::Majority, OnMissing::ReadOnly, 1);
+    let rules = Rules { runtime, on_missing, min_copies };
+    ready(mounted.host.set_rules(rules)).unwrap();
+    mounted.work(&mut random, 10).unwrap();
+    spoil_headers(&rack, 2, &[7; 512]);
+    let mut mounted = mounted.again(&rack);
+    mounted.work(&mut random, 20).unwrap();
+    each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+}
+
+#[test]
+fn only_copies_can_do_without_a_header() {
+    let rack = Rack::new(&[GIB, GIB]);
+    farrier_tests::writing::format_storage(&rack);
+    spoil_headers(&rack, 1, &[7; 512]);
+    let refused = open(&rack, Options::default());
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    let (rack, ..) = used(&[64 * MIB; 2], 2);
+    spoil_headers(&rack, 0, &[7; 512]);
+    spoil_headers(&rack, 1, &[7; 512]);
+    let refused = open(&rack, Options::default());
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+}
+
+/// Where the newest root lies on a disk.
+fn root_on(mounted: &Mounted, copy: u8) -> u64 {
+    let blocks = mounted.blocks();
+    let root = blocks.iter().find(|block| block.is_root).expect("the first of them");
+    root.addresses.get(copy).expect("it is in sync").0
+}
+
+#[test]
+fn a_root_that_cannot_be_read_is_an_older_one() {
+    for seed in 1..5 {
+        let (rack, mut mounted, mut random) = used(&[9 * GIB, 9 * GIB], seed);
+        let bad = u8::try_from(seed % 2).unwrap();
+        mounted.flush().unwrap();
+        let older = mounted.committed.settled();
+        // the last commit changes the root
+        loop {
+            mounted.work(&mut random, 5).unwrap();
+            if mounted.committed.settled() != older {
+                break;
+            }
+        }
+        let at = root_on(&mounted, bad);
+        rack.patch(bad, at, &[0xee; 1024]);
+        let (time, committed) = (mounted.time, mounted.committed.settled());
+        drop(mounted);
+        // beside another copy it needs a header
+        let volume = open(&rack.fork(), Options::default()).unwrap();
+        let decision = volume.group().unwrap().decision();
+        assert_eq!(decision.writable, Ok(()), "seed {seed}");
+        assert_eq!((decision.master, decision.lagging), (1 - bad, 1 << bad));
+        let both = rack.fork();
+        let mut mounted = Mounted::open(&both, Some(committed.clone()), time);
+        mounted.work(&mut random, 10).unwrap();
+        each_holds(&both, &[0, 1], &mounted.committed).unwrap();
+        // by itself it shows what was before, and is not written unasked
+        let alone = rack.fork().show(&[bad]);
+        let accept = Options { accept_missing: true, ..Options::default() };
+        let volume = open(&alone, accept).unwrap();
+        let reason = volume.group().unwrap().decision().writable.unwrap_err();
+        assert_eq!(reason, ReadOnly::OlderRoot { slot: bad }, "seed {seed}");
+        assert_eq!(reason.code(), "FC-D10");
+        assert!(volume.super_root().mirror_tid() < volume.group().unwrap().decision().after);
+        let choose = Options { master: Some(bad), ..accept };
+        let host = WritingHost::with(alone.clone(), options(choose), 1 << 20).unwrap();
+        host.set_origin(drive::change::Origin {
+            id: [99; 16],
+            host: Uuid([7; 16]),
+            time: farrier_core::units::WallTime(1),
+        });
+        for _ in 0..6 {
+            host.flush_always(true).unwrap();
+        }
+        drop(host);
+        let volume = open(&alone, Options::default()).unwrap();
+        assert_eq!(volume.group().unwrap().decision().writable, Ok(()));
+    }
+}
+
+#[test]
+fn a_copy_without_any_root_is_filled_in_anew() {
+    for seed in 1..4 {
+        // there is one header only
+        let (rack, mounted, mut random) = used(&[64 * MIB, 64 * MIB], seed);
+        let at = root_on(&mounted, 0);
+        rack.patch(0, at, &[0xee; 1024]);
+        let volume = open(&rack, Options::default()).unwrap();
+        let decision = volume.group().unwrap().decision();
+        assert!(decision.notes.contains(&Note::NoRoot(0)), "{:?}", decision.notes);
+        let alone = open(&rack.fork().show(&[0]), Options::default());
+        assert!(alone.is_err(), "by itself it is nothing");
+        // the other one was a member of the same epoch, and goes on alone with the operator's word
+        let accept = Options { accept_missing: true, ..Options::default() };
+        let time = mounted.time;
+        let committed = mounted.committed.settled();
+        drop(mounted);
+        let mut mounted = Mounted::open_with(&rack, Some(committed), time, options(accept));
+        mounted.work(&mut random, 10).unwrap();
+        while ready(mounted.host.resync(1 << 20)).unwrap().behind != 0 {}
+        mounted.work(&mut random, 10).unwrap();
+        each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+    }
+}
