@@ -3,7 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::assemble::{Chosen, GotHeader, OpenOptions, choose_all};
+use super::assemble::OpenOptions;
+use super::headers::{Chosen, GotHeader, choose_all};
 use super::live::LiveCopies;
 use crate::copies::lineage::{Decision, Found, Note, ReadOnly, Refused, decide};
 use crate::copies::{CopyGroup, CopySet, CopyState};

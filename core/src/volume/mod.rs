@@ -10,14 +10,15 @@
 mod assemble;
 mod format;
 mod group;
+mod headers;
 mod live;
 
-pub use assemble::{
-    GotHeader, HeaderRead, HeaderSlot, OpenOptions, Piece, RootRead, Space, Volume, header_reads,
-    header_reads_of, newest_header, root_reads,
-};
+pub use assemble::{HeaderSlot, OpenOptions, Piece, Space, Volume};
 pub use format::{
     Area, FormatNote, FormatOptions, FormatRefusal, FormatStep, Formatted, FormattedVolume, format,
 };
 pub use group::{Copies, CopyHeader, explain_copies};
+pub use headers::{
+    GotHeader, HeaderRead, RootRead, header_reads, header_reads_of, newest_header, root_reads,
+};
 pub use live::{CopyEvent, Counts, LiveCopies};
