@@ -192,12 +192,8 @@ fn a_copy_without_any_root_is_filled_in_anew() {
         assert!(decision.notes.contains(&Note::NoRoot(0)), "{:?}", decision.notes);
         let alone = open(&rack.fork().show(&[0]), Options::default());
         assert!(alone.is_err(), "by itself it is nothing");
-        // the other one was a member of the same epoch, and goes on alone with the operator's word
-        let accept = Options { accept_missing: true, ..Options::default() };
-        let time = mounted.time;
-        let committed = mounted.committed.settled();
-        drop(mounted);
-        let mut mounted = Mounted::open_with(&rack, Some(committed), time, options(accept));
+        // its headers tell that it did not go on alone: the other one may
+        let mut mounted = mounted.again(&rack);
         mounted.work(&mut random, 10).unwrap();
         while ready(mounted.host.resync(1 << 20)).unwrap().behind != 0 {}
         mounted.work(&mut random, 10).unwrap();

@@ -185,9 +185,10 @@ impl<'a> Bench<'a> {
         chosen.ok_or(Refused::NoSuchMaster { slot: wanted.unwrap_or(0) })
     }
 
-    /// Members of the newest epoch that are not here with a root.
+    /// Members of the newest epoch that are not here. One without a root is: its headers tell that it
+    /// did not go on, which is all that is asked.
     pub(super) fn missing(&self) -> u8 {
-        self.book.epoch.members & !self.mask(Part::Member)
+        self.book.epoch.members & !self.mask(Part::Member) & !self.mask(Part::Rootless)
     }
 
     /// Members that need a header: behind by the flush that was under way, or by the epoch that was

@@ -368,9 +368,12 @@ fn roots_that_cannot_be_read() {
         found.root_behind = behind;
         found
     };
-    // The other member has it.
+    // The other member has it, and the headers of this one tell that it did not go on alone.
     let decision = plain(&[bad(at(&group(2), 0, 1), None), at(&group(2), 1, 1)]).unwrap();
-    assert_eq!((decision.master, decision.writable), (1, Err(ReadOnly::Missing { members: 1 })));
+    assert_eq!((decision.master, decision.writable), (1, Ok(())));
+    assert_eq!(decision.mint, Some(Mint { members: 2, cause: Cause::Ejected }));
+    let newer = [bad(at(&group(2), 0, 2), None), at(&group(2), 1, 0)];
+    assert_eq!(plain(&newer).unwrap().writable, Err(ReadOnly::OlderRoot { slot: 0 }));
     assert_eq!(decision.notes, [Note::NoRoot(0)]);
     assert_eq!(states(&decision)[..2], [Stale, InSync]);
     let none = [bad(at(&group(2), 0, 1), None), bad(at(&group(2), 1, 1), None)];
