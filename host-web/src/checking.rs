@@ -142,7 +142,6 @@ const PATHS_MAX: usize = 200;
 /// What fits beside everything else that a tab holds.
 const OPTIONS: CheckOptions = CheckOptions {
     data: true,
-    copy: None,
     batch: 64,
     inums_per_pass: 1 << 20,
     directories_per_pass: 256 << 10,

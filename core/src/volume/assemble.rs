@@ -79,7 +79,7 @@ pub struct Volume {
 impl Volume {
     /// Puts a file system together from the header copies of its devices.
     ///
-    /// `got` answers the requests of [`header_reads`] for `device_sizes`, in any order. Devices may
+    /// `got` answers the requests of [`header_reads`](super::header_reads) for `device_sizes`, in any order. Devices may
     /// be given in any order.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Volume {
     }
 
     /// As [`Volume::assemble`], for devices of which the roots were looked at that
-    /// [`root_reads`] names. `rootless` are the header copies whose root is not what it has to be: an
+    /// [`root_reads`](super::root_reads) names. `rootless` are the header copies whose root is not what it has to be: an
     /// older one is used instead, as far as copies may do that.
     ///
     /// # Errors
