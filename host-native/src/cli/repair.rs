@@ -123,8 +123,10 @@ impl RepairCommand {
         let mut image = self.open()?;
         if self.apply && image.volume().copies().is_some() {
             return Err(Failure::new(format!(
-                "{}: is a volume of copies, and repairs of those are not made; mount it with all \
-                 devices, where a block that is bad on one copy is written anew from another",
+                "{}: is a volume of copies, and repairs of those are not made. `farrier check` says \
+                 which copy is wrong: `farrier copies scrub` writes bad blocks anew from another \
+                 copy, and `farrier copies replace` makes a copy anew whose freemap is wrong. What \
+                 is wrong on every copy is repaired after `farrier copies strip`",
                 image.path().display()
             )));
         }
