@@ -247,6 +247,23 @@ impl Memory {
         fits
     }
 
+    /// Sets space aside for what is written beside the layers until the next commit, and returns
+    /// whether there is so much.
+    pub fn reserve(&mut self, cost: Cost) -> bool {
+        let mut all = self.cost();
+        all += cost;
+        let fits = self.budget.fits(all, self.kept_bytes);
+        if fits {
+            self.reserved += cost;
+        }
+        fits
+    }
+
+    /// What [`reserve`](Self::reserve) set aside is not needed.
+    pub fn release(&mut self, cost: Cost) {
+        self.reserved = self.reserved - cost;
+    }
+
     /// Freezes what was changed, for a flush. What is frozen already, because the flush before
     /// did not end, stays so.
     pub fn freeze(&mut self) {

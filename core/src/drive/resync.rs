@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive, flush, parsed};
 use super::finish::finish;
+use crate::dirty::Cost;
 use crate::engine::{Block, Want};
 use crate::error::{BlockKind, Error};
 use crate::flush::{Stamp, Writer, valid};
@@ -50,6 +51,11 @@ pub struct Filled {
     pub joined: u8,
     /// Copies that are not in sync yet.
     pub behind: u8,
+    /// Copies among them that had no room for a block that they lack.
+    pub full: u8,
+    /// The room was used up that could be set aside on the copies in sync for the tables that have to be
+    /// written anew. If nothing was done at all, there is too little.
+    pub is_short: bool,
 }
 
 /// Fills in what copies lack, up to about `budget` bytes, and commits that. Copies that then lack
@@ -85,20 +91,17 @@ async fn walk<H: WriteHost>(
     goal: Goal,
     budget: u64,
 ) -> Result<Filled, Error> {
-    let (root, room) = host
-        .look(|memory| {
-            let memory = memory?;
-            Some((*memory.super_root(), memory.free_bytes()))
-        })
-        .ok_or(Error::ReadOnly)?;
-    if room < ROOM_MIN {
-        return Ok(Filled::default());
-    }
+    let root = host.look(|memory| memory.map(|memory| *memory.super_root()));
+    let root = root.ok_or(Error::ReadOnly)?;
+    // changes that are made meanwhile have to fit beside it
+    let room = ROOMS.into_iter().find(|room| host.alter(|memory| memory.reserve(*room)));
+    let Some(room) = room else {
+        return Ok(Filled { is_short: true, ..Filled::default() });
+    };
     let before = flusher.header().mirror_tid().0;
     let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
-    let free_bytes = flusher.writer.budget().free_bytes();
     let mut fill = Fill {
-        least_free: free_bytes.saturating_sub(room - ROOM_MIN / 2),
+        room,
         writer: &mut flusher.writer,
         goal,
         stamp: Stamp { mirror: tid, modify: Tid(0) },
@@ -112,7 +115,10 @@ async fn walk<H: WriteHost>(
     let (done, roots) = (fill.done, core::mem::take(&mut fill.roots));
     let committed = match filled {
         Ok(Some(new)) => commit_filled(host, flusher, &new, roots, tid).await,
-        Ok(None) => Ok(()),
+        Ok(None) => {
+            host.alter(|memory| memory.release(room));
+            Ok(())
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = committed {
@@ -200,9 +206,8 @@ struct Fill<'w> {
     stamp: Stamp,
     /// Bytes that may still be copied.
     left: u64,
-    /// Free space of the copies in sync below which no more tables are begun: those that are written
-    /// anew take of it, and what changes have reserved is not to be touched.
-    least_free: u64,
+    /// Space of the copies in sync that is left for the tables that are written anew.
+    room: Cost,
     /// The tables from the root to where the walk is.
     stack: Vec<Frame>,
     /// What shared blocks became, by their address and transaction.
@@ -241,9 +246,10 @@ impl Fill<'_> {
                 continue;
             }
             let next = frame.slots.get(frame.at).copied();
-            let next = next.filter(|_| self.left > 0 && !self.is_tight());
+            let next = next.filter(|_| self.left > 0);
             match next {
-                Some(raw) => {
+                Some(raw) if self.is_reached(&raw) => self.pass(),
+                Some(raw) if !self.is_tight() => {
                     let depth = self.stack.len();
                     new = self.enter(host, raw).await?;
                     if new.is_none()
@@ -253,7 +259,7 @@ impl Fill<'_> {
                         frame.at += 1;
                     }
                 }
-                None => {
+                _ => {
                     let Some(frame) = self.stack.pop() else { break };
                     new = self.leave(&frame)?;
                     self.write_waiting(host).await?;
@@ -313,6 +319,12 @@ impl Fill<'_> {
         match host.fetch_stored(&want).await {
             Ok(stored) => {
                 let new = self.writer.fill(&raw, targets, &stored, self.stamp)?;
+                let full = self.writer.take_full();
+                self.done.full |= full;
+                if targets & !self.done.full == 0 {
+                    // there is no use in reading on
+                    self.left = 0;
+                }
                 if let Some(new) = &new {
                     self.done.leaves += 1;
                     self.done.leaf_bytes += stored.len() as u64;
@@ -344,6 +356,7 @@ impl Fill<'_> {
             };
         }
         self.done.tables += 1;
+        self.room = self.room - Cost::of_block(frame.block.len());
         if matches!(self.goal, Goal::Plain) {
             self.left = self.left.saturating_sub(frame.block.len() as u64);
         }
@@ -396,8 +409,23 @@ impl Fill<'_> {
         new
     }
 
-    fn is_tight(&self) -> bool {
-        self.writer.budget().free_bytes() < self.least_free
+    /// The entry at hand is as it should be.
+    fn pass(&mut self) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.at += 1;
+        }
+    }
+
+    /// Whether there is no room for one more table beside those that are open, which may all have to
+    /// be written anew.
+    fn is_tight(&mut self) -> bool {
+        let mut need = Cost::of_block(TABLE_MAX);
+        for frame in &self.stack {
+            need += Cost::of_block(frame.block.len());
+        }
+        let is_tight = need.large > self.room.large || need.small > self.room.small;
+        self.done.is_short |= is_tight;
+        is_tight
     }
 
     fn valid(&self, raw: &RawBlockref) -> u8 {
@@ -459,5 +487,13 @@ fn identity(raw: &RawBlockref) -> Identity {
 const KIND_INODE: u8 = 1;
 /// Bytes that are collected before they are written.
 const WRITE_LEN: usize = 8 << 20;
-/// Free space below which nothing is filled in: the tables that are written anew need some.
-const ROOM_MIN: u64 = 4 << 20;
+/// The largest table.
+const TABLE_MAX: usize = 64 << 10;
+/// Space that a batch may take on the copies in sync, for the tables that it writes anew: as much as
+/// there is, and at least so much that the way to one block fits, which takes less than ten tables.
+const ROOMS: [Cost; 4] = [
+    Cost { large: 24 << 20, small: 8 << 20 },
+    Cost { large: 6 << 20, small: 2 << 20 },
+    Cost { large: 2 << 20, small: 512 << 10 },
+    Cost { large: 640 << 10, small: 64 << 10 },
+];

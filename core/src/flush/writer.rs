@@ -108,6 +108,8 @@ pub struct Writer {
     placed: Vec<Placed>,
     /// Bytes that are no longer referred to and that only a bulk scan can give back.
     leaked_bytes: u64,
+    /// Copies that had no room for what they were to be filled with.
+    full: u8,
 }
 
 /// Small pieces that follow each other are put together up to this length.
@@ -126,6 +128,7 @@ impl Writer {
             pieces_bytes: 0,
             placed: Vec::new(),
             leaked_bytes: 0,
+            full: 0,
         }
     }
 
@@ -147,6 +150,7 @@ impl Writer {
             pieces_bytes: 0,
             placed: Vec::new(),
             leaked_bytes: 0,
+            full: 0,
         }
     }
 
@@ -269,6 +273,11 @@ impl Writer {
     #[must_use]
     pub const fn leaked_bytes(&self) -> u64 {
         self.leaked_bytes
+    }
+
+    /// Copies that had no room for what [`fill`](Self::fill) was to put there, since the last time.
+    pub const fn take_full(&mut self) -> u8 {
+        core::mem::replace(&mut self.full, 0)
     }
 
     /// Counts bytes that only a bulk scan can give back.
@@ -499,12 +508,14 @@ impl Writer {
                 continue;
             }
             // a copy without room for it waits until it has some
-            if let Some(offset) = shelf.allocate(class, location.radix) {
-                addresses = addresses.with(shelf.copy, offset).ok_or(Error::InvalidArgument)?;
-                self.pieces_bytes += stored.len();
-                shelf.push(offset, bytes.clone());
-                is_filled = true;
-            }
+            let Some(offset) = shelf.allocate(class, location.radix) else {
+                self.full |= 1 << shelf.copy;
+                continue;
+            };
+            addresses = addresses.with(shelf.copy, offset).ok_or(Error::InvalidArgument)?;
+            self.pieces_bytes += stored.len();
+            shelf.push(offset, bytes.clone());
+            is_filled = true;
         }
         if !is_filled {
             return Ok(None);
