@@ -22,6 +22,7 @@ pub mod repair;
 pub mod resync;
 pub mod scrub;
 pub mod solo;
+mod space;
 
 pub use blocks::{
     Got, read_any, read_block, read_stored, rewrite_piece, write_header, write_piece,

@@ -453,6 +453,8 @@ pub enum HeaderFault {
         /// What its bytes have.
         computed: u32,
     },
+    /// What it says of copies is of another transaction than the rest: parts of two headers.
+    Torn,
     /// A version that we do not know.
     Version(u32),
     /// Another type of file system under HAMMER2's magic.
@@ -472,6 +474,7 @@ impl fmt::Display for HeaderFault {
             Self::Check { stored, computed } => {
                 write!(f, "check code is {stored:08x}, the header has {computed:08x}")
             }
+            Self::Torn => f.write_str("parts of two headers"),
             Self::Version(version) => write!(f, "unsupported version {version}"),
             Self::Type(uuid) => write!(f, "file system type {uuid} is not HAMMER2"),
             Self::Geometry => f.write_str("volume numbers or sizes contradict each other"),

@@ -185,6 +185,19 @@ impl Mounted {
     /// One cannot be read.
     #[must_use]
     pub fn blocks(&self) -> Vec<TreeBlock> {
+        self.walk(true)
+    }
+
+    /// As [`blocks`](Self::blocks), one that is referred to several times as often.
+    ///
+    /// # Panics
+    /// As that.
+    #[must_use]
+    pub fn references(&self) -> Vec<TreeBlock> {
+        self.walk(false)
+    }
+
+    fn walk(&self, is_once: bool) -> Vec<TreeBlock> {
         let root = self.host.with_memory(|memory| *memory.super_root());
         let commits = self.host.with_memory(farrier_core::dirty::Memory::commits);
         let mut stack = vec![(root, true, true)];
@@ -195,7 +208,7 @@ impl Mounted {
             let Some(want) = Want::of(&blockref) else { continue };
             let addresses =
                 Addresses::of(blockref.raw()).expect("a volume of copies").settled(plain);
-            if !seen.insert(addresses.lowest()) {
+            if !seen.insert(addresses.lowest()) && is_once {
                 continue;
             }
             blocks.push(TreeBlock { blockref, want: want.known_at(commits), addresses, is_root });

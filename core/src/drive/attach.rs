@@ -16,8 +16,7 @@ use core::fmt;
 
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive, flush};
-use super::load_freemap;
-use super::open::{freemap_of, recover};
+use super::space::allocator;
 use crate::copies::lineage::{Found, Return, returning};
 use crate::copies::{CopyGroup, CopyGroupFault, CopySet, CopyState};
 use crate::error::{Error, Refusal};
@@ -213,13 +212,11 @@ pub async fn attach<H: WriteHost>(
     }
     let lineage = flusher.lineage.as_ref().ok_or(Error::NotSupported)?;
     lineage.live().place(slot, found.device, need, size);
-    let mut freemap = freemap_of(&found.header)?;
-    load_freemap(host, slot, &mut freemap, u64::MAX).await?;
     let root = host.look(|memory| memory.map(|memory| *memory.super_root()));
     let root = root.ok_or(Error::ReadOnly)?;
     let plain = flusher.writer.copies().map_or(0, CopySet::plain);
-    let seat = Some(Seat { copy: slot, plain });
-    recover(host, root, found.header.freemap_tid(), seat, &mut freemap).await?;
+    let seat = Seat { copy: slot, plain };
+    let freemap = allocator(host, root, seat, &found.header, false).await?;
 
     // behind what any device ever held
     let after = flusher.header().mirror_tid().max(found.header.mirror_tid());

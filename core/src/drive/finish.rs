@@ -43,11 +43,13 @@ pub struct Lineage {
 
 impl Lineage {
     pub(super) fn new(
-        group: CopyGroup,
+        mut group: CopyGroup,
         pending: Option<Cause>,
         is_lagging: bool,
         live: Arc<LiveCopies>,
     ) -> Self {
+        // the number of the next flush: the last one that was found has its own
+        group.flush_seq = group.flush_seq.saturating_add(1);
         let (is_ending, is_stripped) = (false, false);
         let old_rule = None;
         let lineage = Self { group, pending, is_lagging, old_rule, is_ending, is_stripped, live };

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::commit::Flusher;
 use super::finish::Lineage;
+use super::space::allocator;
 use super::{Host, REUSE_DELAY, run};
 use crate::copies::CopySet;
 use crate::dirty::{Memory, Tree};
@@ -43,7 +44,8 @@ pub async fn open_for_writing<H: Host>(
     let mut freemap = freemap_of(header)?;
     load_freemap(host, 0, &mut freemap, FREE_BYTES_WANTED).await?;
     if header.mirror_tid() > header.freemap_tid() {
-        recover(host, volume.super_root(), header.freemap_tid(), None, &mut freemap).await?;
+        let roots = Vec::from([volume.super_root()]);
+        recover(host, roots, header.freemap_tid(), None, &mut freemap).await?;
     }
     let writer = Writer::new(freemap, header.mirror_tid(), *volume.checks());
     let memory = memory_of(volume, &writer);
@@ -78,14 +80,10 @@ async fn open_copies<H: Host>(
         if set.attached() & 1 << one.copy == 0 {
             continue;
         }
-        let mut freemap = freemap_of(&one.header)?;
-        // what is free of a copy is looked for in all of it: no other one makes up for it
-        load_freemap(host, one.copy, &mut freemap, u64::MAX).await?;
-        let known = one.header.freemap_tid();
-        if volume.header().mirror_tid() > known {
-            let seat = Seat { copy: one.copy, plain: set.plain() };
-            recover(host, volume.super_root(), known, Some(seat), &mut freemap).await?;
-        }
+        let is_in_sync = set.in_sync() & 1 << one.copy != 0;
+        let root = volume.super_root();
+        let seat = Seat { copy: one.copy, plain: set.plain() };
+        let freemap = allocator(host, root, seat, &one.header, is_in_sync).await?;
         freemaps.push((one.copy, freemap));
         let mut writer = HeaderWriter::new(&one.header, one.slot);
         // a copy that lags goes on with the others, behind what any of them ever wrote
@@ -178,7 +176,7 @@ pub(super) async fn open_root<H: super::change::WriteHost>(
     Ok(())
 }
 
-/// Marks what was written after the freemap was, which knows everything up to `known` (media format
+/// Marks what was written below `roots` after the freemap was, which knows everything up to `known` (media format
 /// 9.3): other writers may leave a freemap that is a little older than the tree, and a copy that
 /// failed has the freemap of the commit before. With copies, what lies on `copy`.
 ///
@@ -187,12 +185,12 @@ pub(super) async fn open_root<H: super::change::WriteHost>(
 /// in: something that is in use might be handed out.
 pub(super) async fn recover<H: Host>(
     host: &H,
-    super_root: Blockref,
+    roots: Vec<Blockref>,
     known: Tid,
     seat: Option<Seat>,
     freemap: &mut Freemap,
 ) -> Result<(), Error> {
-    let mut stack = Vec::from([super_root]);
+    let mut stack = roots;
     while let Some(blockref) = stack.pop() {
         if blockref.mirror_tid() <= known {
             continue;

@@ -303,20 +303,27 @@ impl Fill<'_> {
                 ..*known
             }));
         }
+        let mut stored = None;
         if matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect) {
             let Ok(block) = host.fetch(&want).await else {
                 self.done.unreadable += 1;
                 return Ok(None);
             };
-            if let Some(frame) = Frame::of(raw, &blockref, block) {
+            if let Some(frame) = Frame::of(raw, &blockref, Block::clone(&block)) {
                 self.stack.push(frame);
                 return Ok(None);
             }
+            // structure is stored as it is
+            stored = Some(block.to_vec());
         }
         let Goal::On(targets) = self.goal else {
             return Ok(self.make_plain(&raw));
         };
-        match host.fetch_stored(&want).await {
+        let stored = match stored {
+            Some(stored) => Ok(stored),
+            None => host.fetch_stored(&want).await,
+        };
+        match stored {
             Ok(stored) => {
                 let new = self.writer.fill(&raw, targets, &stored, self.stamp)?;
                 let full = self.writer.take_full();
@@ -497,3 +504,25 @@ const ROOMS: [Cost; 4] = [
     Cost { large: 2 << 20, small: 512 << 10 },
     Cost { large: 640 << 10, small: 64 << 10 },
 ];
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros;
+
+    use super::*;
+
+    #[test]
+    fn the_same_address_on_another_copy_is_another_block() {
+        let block = |copies, offset: u64, tid: u64| {
+            let mut raw = RawBlockref::new_zeroed();
+            raw.copy_id = copies;
+            raw.data_off.set(offset);
+            raw.mirror_tid.set(tid);
+            identity(&raw)
+        };
+        let one = block(0b011, 0x1_000_00e, 7);
+        assert_eq!(one, block(0b101, 0x1_000_00e, 7), "it was filled in elsewhere");
+        assert_ne!(one, block(0b110, 0x1_000_00e, 7), "there the address is one on copy 1");
+        assert_ne!(one, block(0b011, 0x1_000_00e, 8));
+    }
+}

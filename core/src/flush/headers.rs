@@ -17,6 +17,8 @@ use crate::units::Tid;
 pub struct HeaderWriter {
     raw: Box<RawVolumeHeader>,
     slot: u64,
+    /// The header that was found, if it is a shadow: as it was, whatever is changed since.
+    found: Option<Vec<u8>>,
     /// What was last written, by offset: only what differs has to be written over it.
     written: BTreeMap<u64, Vec<u8>>,
 }
@@ -50,6 +52,7 @@ impl HeaderWriter {
         Self {
             raw: Box::new(header.raw().clone()),
             slot: u64::from(slot),
+            found: (slot == header::SHADOW_SLOT).then(|| header.raw().as_bytes().to_vec()),
             written: BTreeMap::new(),
         }
     }
@@ -58,7 +61,7 @@ impl HeaderWriter {
     #[must_use]
     pub fn first(raw: Box<RawVolumeHeader>) -> Self {
         let slot = slot_count(raw.volu_size.get()) - 1;
-        Self { raw, slot, written: BTreeMap::new() }
+        Self { raw, slot, found: None, written: BTreeMap::new() }
     }
 
     /// The transaction of the last commit.
@@ -141,11 +144,9 @@ impl HeaderWriter {
     /// The last commit's header, if its shadow had to stand for it: it has to be made to last in
     /// slot 0 before the shadow is written over, or a second crash leaves neither.
     pub fn take_torn(&mut self) -> Option<Vec<u8>> {
-        if self.slot != u64::from(header::SHADOW_SLOT) {
-            return None;
-        }
+        let found = self.found.take()?;
         self.slot = 0;
-        Some(self.raw.as_bytes().to_vec())
+        Some(found)
     }
 
     /// Whether the volume has room for one header only: a torn write then leaves none.
@@ -175,7 +176,7 @@ mod tests {
     fn writer() -> HeaderWriter {
         use zerocopy::FromZeros;
         let raw = Box::new(RawVolumeHeader::new_zeroed());
-        HeaderWriter { raw, slot: 0, written: BTreeMap::new() }
+        HeaderWriter { raw, slot: 0, found: None, written: BTreeMap::new() }
     }
 
     #[test]

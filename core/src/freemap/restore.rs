@@ -49,6 +49,13 @@ impl Freemap {
         Self::new(total_size, allocator_beg, &sound, free_bytes, reuse_delay)
     }
 
+    /// Whether a part of it was declared [`unusable`](Self::unusable).
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let count = self.layout.zone_count();
+        self.unknown.iter().any(|(start, unknown)| !unknown.is_readable && *start < count)
+    }
+
     /// Makes the blocks that were declared [`unusable`](Self::unusable) anew, as if nothing in
     /// their zones had ever been touched; returns how many there were. Nothing may be allocated
     /// before [`keep`](Self::keep).

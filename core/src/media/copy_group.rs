@@ -454,6 +454,31 @@ impl CopyGroup {
         header.copyinfo[..COPY_GROUP_LEN].copy_from_slice(&self.store());
     }
 
+    /// Has the record in `header`, if there is a whole one, say which transaction the header is of.
+    ///
+    /// The header's own check codes do not bind the two together: that of a stretch which ends in
+    /// its own CRC is the same for all contents, so a header whose first sector, or whose record, is
+    /// of another time would pass for a whole one.
+    pub(super) fn bind(header: &mut RawVolumeHeader) {
+        let tid = header.mirror_tid.get();
+        let Ok(raw) = RawCopyGroup::mut_from_bytes(&mut header.copyinfo[..COPY_GROUP_LEN]) else {
+            return;
+        };
+        if is_whole(raw) {
+            raw.header_tid.set(tid);
+            raw.crc.set(crc32c(&raw.as_bytes()[..CHECKED]));
+        }
+    }
+
+    /// Whether the record in `header` is of the same transaction. One that does not say, or is
+    /// damaged, is not found wrong here.
+    pub(super) fn is_bound(header: &RawVolumeHeader) -> bool {
+        let bytes = &header.copyinfo[..COPY_GROUP_LEN];
+        let Ok(raw) = RawCopyGroup::ref_from_bytes(bytes) else { return true };
+        let tid = raw.header_tid.get();
+        tid == 0 || tid == header.mirror_tid.get() || !is_whole(raw)
+    }
+
     /// Number of copies that the group is made of, whatever their state.
     #[must_use]
     pub fn configured(&self) -> u8 {
@@ -513,6 +538,8 @@ impl CopyGroup {
         raw.group = self.group.0;
         raw.device = self.device.0;
         raw.flush_seq.set(self.flush_seq);
+        // the header says it when it is sealed
+        raw.header_tid.set(0);
         raw.epochs = [RawEpoch::new_zeroed(); EPOCHS_MAX + 1];
         for (raw, epoch) in raw.epochs.iter_mut().zip(self.history()) {
             store_epoch(epoch, raw);
@@ -592,6 +619,10 @@ fn parse_policy(raw: &RawCopyGroup) -> Option<Policy> {
 }
 
 /// The current epoch and its ancestors: each names the next as its parent.
+fn is_whole(raw: &RawCopyGroup) -> bool {
+    raw.magic.get() == COPY_GROUP_MAGIC && raw.crc.get() == crc32c(&raw.as_bytes()[..CHECKED])
+}
+
 fn parse_epochs(raws: &[RawEpoch; EPOCHS_MAX + 1]) -> Result<(Epoch, Vec<Epoch>), CopyGroupFault> {
     let used = raws.iter().take_while(|raw| raw.id != [0; 16]).count();
     let mut epochs = Vec::new();

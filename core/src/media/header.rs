@@ -119,6 +119,9 @@ impl VolumeHeader {
         if raw.fstype != version.fstype() {
             return Err(HeaderFault::Type(Uuid(raw.fstype)));
         }
+        if version == Version::Copies && !CopyGroup::is_bound(raw) {
+            return Err(HeaderFault::Torn);
+        }
         let raw = RawVolumeHeader::read_from_bytes(bytes).map_err(|_| HeaderFault::Length)?;
         let header = Self { raw: Box::new(raw), version };
         header.check_geometry()?;
@@ -270,6 +273,10 @@ impl VolumeHeader {
 
     /// Whether this header, a shadow, stands for the one that `torn` was to become: a write that was
     /// cut short leaves sectors of this header and of the one before it.
+    ///
+    /// The one before it is of the transaction before. Of copies it may be of any older one: a copy
+    /// that missed some goes on with the others. Nobody but us writes those, and never without a
+    /// shadow.
     #[must_use]
     pub fn stands_for(&self, torn: &[u8]) -> bool {
         let Ok(torn) = RawVolumeHeader::ref_from_bytes(torn) else {
@@ -278,7 +285,10 @@ impl VolumeHeader {
         let (tid, shadow) = (torn.mirror_tid.get(), self.mirror_tid().0);
         torn.magic.get() == MAGIC
             && torn.fsid == self.raw.fsid
-            && (tid == shadow || tid.checked_add(1) == Some(shadow))
+            && match self.version {
+                Version::Copies => tid <= shadow,
+                _ => tid == shadow || tid.checked_add(1) == Some(shadow),
+            }
             && Self::is_single(self.volume_size())
     }
 
@@ -310,6 +320,9 @@ impl VolumeHeader {
 /// Gives `raw` the three check codes that its bytes have (media format 1.4): the last thing before
 /// a header is written.
 pub fn seal(raw: &mut RawVolumeHeader, checks: &Checks) {
+    if raw.version.get() == Version::Copies.number() {
+        CopyGroup::bind(raw);
+    }
     // each later one covers the earlier
     let root = checks.crc32c(&raw.as_bytes()[ROOT_CHECKED]);
     raw.icrc_sects[6].set(root);

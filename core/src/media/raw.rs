@@ -243,7 +243,9 @@ pub struct RawCopyGroup {
     pub group: [u8; 16],
     pub device: [u8; 16],
     pub flush_seq: U64,
-    pub reserved_58: [u8; 40],
+    /// `mirror_tid` of the header that it lies in.
+    pub header_tid: U64,
+    pub reserved_60: [u8; 32],
     /// The current epoch and the 15 before it, newest first.
     pub epochs: [RawEpoch; 16],
     pub reserved_580: [u8; 128],
@@ -259,6 +261,7 @@ const _: () = {
     assert!(offset_of!(RawCopyGroup, compat) == 0x018);
     assert!(offset_of!(RawCopyGroup, group) == 0x030);
     assert!(offset_of!(RawCopyGroup, flush_seq) == 0x050);
+    assert!(offset_of!(RawCopyGroup, header_tid) == 0x058);
     assert!(offset_of!(RawCopyGroup, epochs) == 0x080);
     assert!(offset_of!(RawCopyGroup, slots) == 0x600);
     assert!(offset_of!(RawCopyGroup, crc) == 0xffc);

@@ -67,7 +67,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub struct Bay {
     inner: Rc<RefCell<Inner>>,
-    shown: Vec<u8>,
+    shown: Rc<RefCell<Vec<u8>>>,
 }
 
 impl Bay {
@@ -79,7 +79,7 @@ impl Bay {
     }
 
     fn of(disks: Vec<Disk>, random: Random) -> Self {
-        let shown = (0..).zip(&disks).map(|(number, _)| number).collect();
+        let shown = listed((0..).zip(&disks).map(|(number, _)| number).collect());
         let (fuse, is_dark, switch, harm) = (None, false, None, 0);
         let inner = Inner { disks, random, fuse, is_dark, switch, harm };
         Self { inner: Rc::new(RefCell::new(inner)), shown }
@@ -88,8 +88,38 @@ impl Bay {
     /// The same disks, of which those in `mask` are there.
     #[must_use]
     pub fn show(&self, mask: u8) -> Self {
-        let shown = (0..8).filter(|disk| mask & 1 << disk != 0).collect();
+        let shown = listed((0..8).filter(|disk| mask & 1 << disk != 0).collect());
         Self { inner: Rc::clone(&self.inner), shown }
+    }
+
+    /// Puts an empty disk of `size` bytes in the place of `disk`.
+    pub fn renew(&self, disk: u8, size: u64) {
+        self.with(disk, |disk| *disk = Disk::over(RamDisk::of(&[size])));
+    }
+
+    /// From now on `disk` is there as well for whoever has this bay open: its number there.
+    ///
+    /// # Panics
+    /// There are too many.
+    #[must_use]
+    pub fn reveal(&self, disk: u8) -> DeviceIndex {
+        let mut shown = self.shown.borrow_mut();
+        shown.push(disk);
+        DeviceIndex(u8::try_from(shown.len() - 1).expect("a few disks"))
+    }
+
+    /// What goes wrong from now on follows from this.
+    pub fn reseed(&self, random: Random) {
+        self.inner.borrow_mut().random = random;
+    }
+
+    /// A bit of what lies on `disk` is another one, in the cache and below it.
+    pub fn spoil(&self, disk: u8, offset: u64) {
+        let byte = self.bytes(disk, offset, 1)[0] ^ 1;
+        self.with(disk, |disk| {
+            disk.view.patch(offset, &[byte]);
+            disk.durable.patch(offset, &[byte]);
+        });
     }
 
     /// Other disks that hold what these show now, without a fault.
@@ -97,7 +127,14 @@ impl Bay {
     pub fn fork(&self) -> Self {
         let inner = self.inner.borrow();
         let disks = inner.disks.iter().map(|disk| Disk::over(disk.view.fork())).collect();
-        Self { shown: self.shown.clone(), ..Self::of(disks, inner.random.clone()) }
+        let shown = listed(self.shown.borrow().clone());
+        Self { shown, ..Self::of(disks, inner.random.clone()) }
+    }
+
+    /// Bytes that `disk` has.
+    #[must_use]
+    pub fn disk_size(&self, disk: u8) -> u64 {
+        self.with(disk, |disk| disk.view.size(DeviceIndex(0)))
     }
 
     /// From now on `disk` does this.
@@ -159,7 +196,8 @@ impl Bay {
     pub fn durable(&self) -> Self {
         let inner = self.inner.borrow();
         let disks = inner.disks.iter().map(|disk| Disk::over(disk.durable.fork())).collect();
-        Self { shown: self.shown.clone(), ..Self::of(disks, inner.random.clone()) }
+        let shown = listed(self.shown.borrow().clone());
+        Self { shown, ..Self::of(disks, inner.random.clone()) }
     }
 
     /// What `disk` does wrong in silence.
@@ -230,8 +268,12 @@ impl Bay {
     }
 
     fn disk_of(&self, device: DeviceIndex) -> u8 {
-        self.shown[usize::from(device.0)]
+        self.shown.borrow()[usize::from(device.0)]
     }
+}
+
+fn listed(disks: Vec<u8>) -> Rc<RefCell<Vec<u8>>> {
+    Rc::new(RefCell::new(disks))
 }
 
 impl Disk {
@@ -310,7 +352,7 @@ impl Inner {
 
 impl Storage for Bay {
     fn device_count(&self) -> usize {
-        self.shown.len()
+        self.shown.borrow().len()
     }
 
     fn size(&self, device: DeviceIndex) -> u64 {

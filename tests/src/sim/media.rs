@@ -7,7 +7,7 @@ use farrier_core::copies::lineage;
 use farrier_core::copies::{CopySet, CopyState};
 use farrier_core::drive::{Host as _, load_freemap, ready};
 use farrier_core::engine::Want;
-use farrier_core::error::BlockKind;
+use farrier_core::error::{BlockKind, Error};
 use farrier_core::flush::valid;
 use farrier_core::freemap::Freemap;
 use farrier_core::media::addresses::Addresses;
@@ -30,13 +30,43 @@ const CHUNK: u64 = 16 << 10;
 /// What a look at all blocks came to.
 #[derive(Clone, Debug, Default)]
 pub struct Walked {
-    /// Leaves that do not count on a copy, by copy.
-    pub lacking: [u64; 4],
+    /// What does not count on a copy, by copy.
+    pub lacking: [Lacking; 4],
     /// Blocks.
     pub blocks: u64,
     /// Copies that are attached and not in sync.
     pub behind: u8,
-    owners: BTreeMap<(u8, u64), (u64, [u8; 40])>,
+    owners: BTreeMap<(u8, u64), Owner>,
+}
+
+impl Walked {
+    /// Where blocks lie that count on `copy`.
+    #[must_use]
+    pub fn places(&self, copy: u8) -> Vec<u64> {
+        self.owners.range((copy, 0)..(copy + 1, 0)).map(|((_, offset), _)| *offset).collect()
+    }
+}
+
+/// Blocks that a copy lacks; one that several trees share, once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lacking {
+    /// Blocks that refer to nothing.
+    pub leaves: u64,
+    /// Their bytes.
+    pub leaf_bytes: u64,
+    /// The others.
+    pub tables: u64,
+    /// Their bytes.
+    pub table_bytes: u64,
+}
+
+/// What lies at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Owner {
+    len: u64,
+    code: [u8; 40],
+    /// The copies that lack it, as far as anybody who refers to it said so.
+    lacking: u8,
 }
 
 struct Walk<'a> {
@@ -54,8 +84,16 @@ struct Walk<'a> {
 /// # Errors
 /// It cannot be opened.
 pub fn open(bay: &Bay, copies: lineage::Options) -> Result<TestHost<Bay>, String> {
+    try_open(bay, copies).map_err(|error| format!("{error:?}"))
+}
+
+/// As [`open`], and tells why not.
+///
+/// # Errors
+/// As it is.
+pub fn try_open(bay: &Bay, copies: lineage::Options) -> Result<TestHost<Bay>, Error> {
     let options = OpenOptions { copies, ..OpenOptions::default() };
-    TestHost::with(bay.clone(), options, CACHE).map_err(|error| format!("{error:?}"))
+    TestHost::with(bay.clone(), options, CACHE)
 }
 
 /// I3, I4 and the first half of I9: every block that counts on a copy is there, whole, with all that
@@ -63,9 +101,13 @@ pub fn open(bay: &Bay, copies: lineage::Options) -> Result<TestHost<Bay>, String
 ///
 /// # Errors
 /// The first block for which that does not hold.
-pub fn merkle_and_identity(bay: &Bay, doubtful: u8) -> Result<Walked, String> {
+pub fn merkle_and_identity(
+    bay: &Bay,
+    options: lineage::Options,
+    doubtful: u8,
+) -> Result<Walked, String> {
     let bay = bay.fork();
-    let host = open(&bay, lineage::Options::default())?;
+    let host = open(&bay, options)?;
     let group = host.volume().group().ok_or("no copies")?;
     let set = CopySet::of(group.group());
     let here = group.headers().iter().fold(0, |mask, one| mask | 1 << one.copy);
@@ -73,6 +115,12 @@ pub fn merkle_and_identity(bay: &Bay, doubtful: u8) -> Result<Walked, String> {
     let walked = Walked { behind, ..Walked::default() };
     let mut walk = Walk { bay: &bay, host: &host, set, here, doubtful, walked };
     walk.run(*host.volume().super_root().raw())?;
+    let in_sync = set.in_sync() & here;
+    for (copy, lacking) in (0_u8..).zip(&walk.walked.lacking) {
+        if in_sync & 1 << copy != 0 && lacking.leaves + lacking.tables > 0 {
+            return Err(format!("I20: copy {copy} is said to be in sync, and lacks {lacking:?}"));
+        }
+    }
     freemap_superset(&host, &walk.walked)?;
     Ok(walk.walked)
 }
@@ -92,9 +140,9 @@ impl Walk<'_> {
                     raw.mirror_tid.get()
                 ));
             }
-            let is_new = self.block(&raw, &want, counts)?;
             let is_table = matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect);
-            if !is_new {
+            let (is_new, unheard) = self.block(&raw, &want, counts)?;
+            if !is_new && unheard == 0 {
                 continue;
             }
             let block = ready(self.host.fetch(&want))
@@ -111,9 +159,18 @@ impl Walk<'_> {
                 };
                 below.extend(slots(table).iter().filter(|raw| raw.kind != 0));
             }
-            if below.is_empty() {
-                for (copy, lacking) in (0_u8..).zip(&mut self.walked.lacking) {
-                    *lacking += u64::from(self.here & !counts & 1 << copy != 0);
+            let len = want.location().len() as u64;
+            for (copy, lacking) in (0_u8..).zip(&mut self.walked.lacking) {
+                match (unheard & 1 << copy != 0, below.is_empty()) {
+                    (false, _) => {}
+                    (true, true) => {
+                        lacking.leaves += 1;
+                        lacking.leaf_bytes += len;
+                    }
+                    (true, false) => {
+                        lacking.tables += 1;
+                        lacking.table_bytes += len;
+                    }
                 }
             }
             stack.extend(below.into_iter().map(|raw| (raw, counts)));
@@ -121,19 +178,24 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Looks at one block on each of its copies; whether it was not seen before.
-    fn block(&mut self, raw: &RawBlockref, want: &Want, counts: u8) -> Result<bool, String> {
+    /// Looks at one block on each of its copies; whether it was not seen there before, and the copies
+    /// that lack it of which nobody said so before.
+    fn block(&mut self, raw: &RawBlockref, want: &Want, counts: u8) -> Result<(bool, u8), String> {
         let addresses = Addresses::of(raw).map_err(|fault| format!("I3: {fault:?}"))?;
         let len = want.location().len();
         let mut code = [0; 40];
         code.copy_from_slice(&raw.check[..40]);
+        let places = || addresses.iter().filter(|(copy, _)| counts & 1 << copy != 0);
         // one that was filled in is of a later transaction than others to the same block
-        let owner = (len as u64, code);
+        let known = places().filter_map(|place| self.walked.owners.get(&(place.0, place.1.0)));
+        let known = known.fold(0, |mask, owner| mask | owner.lacking);
+        let lacking = self.here & !counts;
+        let owner = Owner { len: len as u64, code, lacking: lacking | known };
         let checks = Checks::with_crc32c(crc32c::crc32c);
         let mut is_new = false;
-        for (copy, offset) in addresses.iter().filter(|(copy, _)| counts & 1 << copy != 0) {
+        for (copy, offset) in places() {
             match self.walked.owners.insert((copy, offset.0), owner) {
-                Some(before) if before == owner => continue,
+                Some(before) if (before.len, before.code) == (owner.len, owner.code) => continue,
                 Some(before) => {
                     return Err(format!(
                         "I9: {offset} of copy {copy} has two owners: {before:?} and {owner:?}"
@@ -149,14 +211,14 @@ impl Walk<'_> {
             }
         }
         self.walked.blocks += u64::from(is_new);
-        Ok(is_new)
+        Ok((is_new, lacking & !known))
     }
 }
 
 /// I9: whatever counts on a copy is in use in its freemap, and nothing overlaps.
 fn freemap_superset(host: &TestHost<Bay>, walked: &Walked) -> Result<(), String> {
     let mut end = (0, 0);
-    for ((copy, offset), (len, _)) in &walked.owners {
+    for ((copy, offset), Owner { len, .. }) in &walked.owners {
         if end.0 == *copy && end.1 > *offset {
             return Err(format!("I9: blocks overlap at {offset:#x} of copy {copy}"));
         }
@@ -170,7 +232,9 @@ fn freemap_superset(host: &TestHost<Bay>, walked: &Walked) -> Result<(), String>
             continue;
         }
         let freemap = freemap_of(host, one)?;
-        for ((_, offset), (len, _)) in walked.owners.range((one.copy, 0)..(one.copy + 1, 0)) {
+        for ((_, offset), Owner { len, .. }) in
+            walked.owners.range((one.copy, 0)..(one.copy + 1, 0))
+        {
             let mut at = offset / CHUNK * CHUNK;
             while at < offset + len {
                 if freemap.state(MediaOffset(at)) == Some(ChunkState::Free) {
@@ -199,9 +263,9 @@ fn freemap_of(host: &TestHost<Bay>, one: &CopyHeader) -> Result<Freemap, String>
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn is_starved(bay: &Bay) -> Result<bool, String> {
+pub fn is_starved(bay: &Bay, options: lineage::Options) -> Result<bool, String> {
     const ROOM: u64 = 6 << 20;
-    let host = open(&bay.fork(), lineage::Options::default())?;
+    let host = open(&bay.fork(), options)?;
     for one in host.volume().group().map_or(&[][..], |group| group.headers()) {
         if freemap_of(&host, one)?.counts().free_groups * (64 << 10) < ROOM {
             return Ok(true);
@@ -215,8 +279,12 @@ pub fn is_starved(bay: &Bay) -> Result<bool, String> {
 ///
 /// # Errors
 /// Which does not.
-pub fn fallback_roots(bay: &Bay, skip: u8) -> Result<Vec<(u8, TestHost<Bay>)>, String> {
-    let whole = open(&bay.fork(), lineage::Options::default())?;
+pub fn fallback_roots(
+    bay: &Bay,
+    options: lineage::Options,
+    skip: u8,
+) -> Result<Vec<(u8, TestHost<Bay>)>, String> {
+    let whole = open(&bay.fork(), options)?;
     let group = whole.volume().group().ok_or("no copies")?;
     let mut roots = Vec::new();
     for one in group.headers() {

@@ -22,13 +22,16 @@
 //! sync that works.
 
 mod bay;
+mod group;
 mod life;
 pub mod media;
 mod plan;
+mod shrink;
 
 pub use bay::{Bay, Silent};
 pub use life::Life;
-pub use plan::Plan;
+pub use plan::{Action, Plan, Step};
+pub use shrink::{outcome, shrink};
 
 use std::collections::BTreeMap;
 
@@ -68,6 +71,10 @@ pub struct Ran {
     pub splits: u64,
     /// Looks at all of the media.
     pub looks: u64,
+    /// Groups that had to stop, by their own rule.
+    pub halts: u64,
+    /// Blocks that were healed.
+    pub healed: u64,
 }
 
 impl Ran {
@@ -87,18 +94,16 @@ impl Ran {
         self.accepted += other.accepted;
         self.splits += other.splits;
         self.looks += other.looks;
+        self.halts += other.halts;
+        self.healed += other.healed;
     }
 }
 
-/// Lives the life of `seed`.
+/// Lives the life of `plan`.
 ///
 /// # Errors
-/// What went wrong, with the options that follow from the seed.
-pub fn run(seed: u64, show: bool) -> Result<Ran, String> {
-    let plan = Plan::of(seed);
-    if show {
-        println!("seed {seed}: {plan:?}");
-    }
+/// What went wrong.
+pub fn run_plan(plan: &Plan, show: bool) -> Result<Ran, String> {
     let mut life = Life::new(plan.clone(), show);
-    life.live().map_err(|error| format!("seed {seed}, step {}, {plan:?}: {error}", life.step()))
+    life.live().map_err(|error| format!("{error}\n(at step {})", life.step()))
 }

@@ -1,21 +1,78 @@
-//! What a seed chooses once for a whole life: disks, and how they go wrong.
+//! What a seed chooses: disks, how they go wrong, and the steps of a life.
+//!
+//! Every step has random numbers of its own, so that a schedule stays what it is when other steps
+//! are taken out of it.
+
+use farrier_core::copies::{OnMissing, Policy, Runtime};
 
 use super::bay::Silent;
 use crate::ops::Random;
 
+/// What happens in a step, behind some work on files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Nothing more.
+    Rest,
+    /// Some megabytes are written, on a crowded volume.
+    Bulk,
+    /// A disk fails, or will soon.
+    Pull,
+    /// Two disks forget what they are told, and say so at the same barrier.
+    PullPair,
+    /// Two copies lose blocks of one flush, and one of them has no room to get them back (T4).
+    LosePair,
+    /// Disks that failed work again.
+    GiveBack,
+    /// The volume is left as it is, and mounted with what is there.
+    Remount,
+    /// A batch of resynchronisation.
+    Resync,
+    /// The power goes after some writes, perhaps.
+    Cut,
+    /// A snapshot is made, or deleted.
+    Snapshot,
+    /// A bulk scan begins.
+    BeginScan,
+    /// It ends.
+    EndScan,
+    /// Two sides go on without each other.
+    Split,
+    /// Every set of disks is looked at: who may be written?
+    Mounts,
+    /// Every block is looked at.
+    Look,
+    /// Blocks of a copy go bad, and are healed.
+    Heal,
+}
+
+/// A step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// What is done.
+    pub action: Action,
+    /// What it chooses by.
+    pub seed: u64,
+}
+
 /// What follows from a seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub(super) seed: u64,
-    pub(super) sizes: Vec<u64>,
+    /// The seed of what no step chooses.
+    pub seed: u64,
+    /// Sizes of the disks.
+    pub sizes: Vec<u64>,
     /// The disk that goes wrong in silence, and how.
-    pub(super) victim: Option<(u8, Silent)>,
-    pub(super) steps: u64,
+    pub victim: Option<(u8, Silent)>,
     /// Most operations in a step.
-    pub(super) work: u64,
-    pub(super) cache: usize,
+    pub work: u64,
+    /// Bytes that the mounted volume keeps in memory.
+    pub cache: usize,
     /// One disk is small, and much is written.
-    pub(super) is_crowded: bool,
+    pub is_crowded: bool,
+    /// The rules of the group.
+    pub policy: Policy,
+    /// What happens.
+    pub steps: Vec<Step>,
 }
 
 impl Plan {
@@ -39,11 +96,61 @@ impl Plan {
             reads: some(&mut random),
             lies: random.once_in(4),
         };
-        let victim = u8::try_from(random.below(count)).unwrap_or(0);
+        let disk = |random: &mut Random| u8::try_from(random.below(count)).unwrap_or(0);
+        let victim = disk(&mut random);
         let victim = random.once_in(2).then_some((victim, silent));
-        let steps = 8 + random.below(24);
         let work = *random.pick(&[4, 12, 30]);
         let cache = *random.pick(&[64 << 10, 1 << 20]);
-        Self { seed, sizes, victim, steps, work, cache, is_crowded }
+        let runtime = match random.below(6) {
+            0 => Runtime::Majority,
+            1 => Runtime::Holder(disk(&mut random)),
+            _ => Runtime::Any,
+        };
+        let on_missing = match random.below(8) {
+            0 => OnMissing::Accept,
+            1 => OnMissing::Refuse,
+            _ => OnMissing::ReadOnly,
+        };
+        let policy = Policy { runtime, on_missing, witness: false };
+        let steps = 8 + random.below(24);
+        let steps = (0..steps).map(|_| Step::any(&mut random)).collect();
+        Self { seed, sizes, victim, work, cache, is_crowded, policy, steps }
+    }
+
+    /// The same with other steps.
+    #[must_use]
+    pub fn with_steps(&self, steps: Vec<Step>) -> Self {
+        Self { steps, ..self.clone() }
+    }
+}
+
+impl Step {
+    /// A step, to be written down in a test.
+    #[must_use]
+    pub const fn new(action: Action, seed: u64) -> Self {
+        Self { action, seed }
+    }
+
+    fn any(random: &mut Random) -> Self {
+        use Action as A;
+        let action = match random.below(23) {
+            0 | 1 => A::Pull,
+            2 | 3 => A::GiveBack,
+            4 | 5 => A::Remount,
+            6..=9 => A::Resync,
+            10 | 11 => A::Cut,
+            12 => A::Snapshot,
+            13 => A::BeginScan,
+            14 => A::EndScan,
+            15 => A::Split,
+            16 => A::Mounts,
+            17 => A::Look,
+            18 => A::PullPair,
+            19 => A::LosePair,
+            20 => A::Heal,
+            21 => A::Bulk,
+            _ => A::Rest,
+        };
+        Self { action, seed: random.next() }
     }
 }

@@ -1,0 +1,192 @@
+//! The volume is left, in whatever way, and mounted again.
+
+use farrier_core::copies::lineage;
+use farrier_core::copies::{OnMissing, Runtime};
+use farrier_core::drive::change::Origin;
+use farrier_core::error::{Error, Refusal};
+use farrier_core::units::{Uuid, WallTime};
+use farrier_core::volume::OpenOptions;
+
+use super::super::bay::Bay;
+use super::super::media::{open, try_open};
+use super::{Life, START, Stop, Tree, each};
+use crate::against::compare_all;
+use crate::host::TestHost;
+use crate::model::Model;
+use crate::rack::Mode;
+use crate::writing::WritingHost;
+
+impl Life {
+    /// The volume is left as it is, and mounted with the disks that are there.
+    pub(super) fn remount(&mut self) -> Result<(), Stop> {
+        if self.random.once_in(2) {
+            self.commit(false)?;
+        }
+        self.settle()?;
+        Ok(())
+    }
+
+    /// Mounts what there is, after it was left in whatever state.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
+        self.bay.switch_now();
+        self.host = None;
+        self.scan = None;
+        // what was held back by a cache is not lost by a mere unmounting
+        self.stale_mounts()?;
+        let fine = self.shown_mask(|disk| self.bay.mode(disk) == Mode::Fine);
+        self.mount(fine)
+    }
+
+    pub(super) fn power_cut(&mut self) -> Result<(), String> {
+        self.ran.cuts += 1;
+        self.host = None;
+        self.bay.power_cycle();
+        self.settle()
+    }
+
+    /// The copies that are left may not go on by the rule of the group: the others are made to work.
+    pub(super) fn halted(&mut self) -> Result<(), String> {
+        if self.plan.policy.runtime == Runtime::Any {
+            return Err("halted, though any copy may go on".into());
+        }
+        self.ran.halts += 1;
+        self.bay.switch_now();
+        each(self.all()).for_each(|disk| self.bay.set(disk, Mode::Fine));
+        self.settle()
+    }
+
+    pub(super) fn mount(&mut self, shown: u8) -> Result<(), String> {
+        self.ran.mounts += 1;
+        // a disk that lied may have no header left: it is not named then
+        let has_header = |disk: u8| {
+            let alone = lineage::Options { only_copy: Some(disk), ..Default::default() };
+            self.victim() & 1 << disk == 0 || open(&self.bay.show(1 << disk).fork(), alone).is_ok()
+        };
+        let shown = shown & self.shown_mask(has_header);
+        self.shown = shown;
+        self.view = self.bay.show(shown);
+        let bay = self.view.clone();
+        let (looked, copies) = self.met(&bay.fork())?;
+        self.tell(|| format!("mounts {shown:b} {copies:?}"));
+        self.adopt(&looked)?;
+        let options = OpenOptions { copies, ..OpenOptions::default() };
+        let host = WritingHost::with(bay, options, self.plan.cache)
+            .map_err(|error| format!("mounting {shown:b}: {error:?}"))?;
+        self.time += 1;
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&(self.time + 1).to_le_bytes());
+        host.set_origin(Origin { id, host: Uuid([7; 16]), time: WallTime(START + self.time) });
+        self.host = Some(host);
+        if copies.accept_missing || copies.master.is_some() {
+            self.line = self.in_sync();
+        }
+        Ok(())
+    }
+
+    /// What is there, and what the operator has to say so that it may be written.
+    fn met(&mut self, bay: &Bay) -> Result<(TestHost<Bay>, lineage::Options), String> {
+        let mut copies = lineage::Options::default();
+        let is_any = self.plan.policy.runtime == Runtime::Any;
+        for _ in 0..8 {
+            match try_open(bay, copies) {
+                Ok(looked) => {
+                    let decision = looked.volume().group().ok_or("no copies")?.decision();
+                    match decision.writable {
+                        Ok(()) => return Ok((looked, copies)),
+                        Err(why) if copies.accept_missing => return Err(format!("{why:?}")),
+                        Err(_) => {}
+                    }
+                }
+                Err(Error::Refused(Refusal::Copies { code: "FC-S10" }))
+                    if !copies.accept_missing => {}
+                Err(Error::Refused(Refusal::Copies { code: "FC-S01" }))
+                    if copies.master.is_none() && (self.master.is_some() || !is_any) =>
+                {
+                    copies.master = self.master.or_else(|| self.side(bay, copies));
+                    self.is_parted = true;
+                    continue;
+                }
+                Err(error) => return Err(format!("{error:?}")),
+            }
+            self.ran.accepted += 1;
+            self.is_parted |= !is_any;
+            copies.accept_missing = true;
+        }
+        Err("it cannot be mounted".into())
+    }
+
+    /// A side of a split that has everything: power went while a new epoch was written.
+    fn side(&self, bay: &Bay, copies: lineage::Options) -> Option<u8> {
+        each(self.shown).find(|slot| {
+            let chosen = lineage::Options { master: Some(*slot), ..copies };
+            let now = || [&self.acked].into_iter().chain(&self.maybe);
+            open(bay, chosen).is_ok_and(|host| now().any(|one| compare_all(&host, one).is_ok()))
+        })
+    }
+
+    /// I1 and I2: what is visible is what was acknowledged last, or a later flush. Which one it is
+    /// lasts only with the next commit.
+    pub(super) fn adopt(&mut self, host: &TestHost<Bay>) -> Result<(), String> {
+        let mut wrong = String::new();
+        for trees in [&self.acked].into_iter().chain(self.maybe.iter().rev()) {
+            match compare_all(host, trees) {
+                Ok(()) => {
+                    let tree = |(label, model): (&Vec<u8>, &Model)| {
+                        (label.clone(), Tree { pfs: None, model: model.clone() })
+                    };
+                    self.trees = trees.iter().map(tree).collect();
+                    return Ok(());
+                }
+                Err(error) => wrong = format!("{wrong}\n{error}"),
+            }
+        }
+        Err(format!("I1: neither of the states that may be there: {wrong}"))
+    }
+
+    /// I13: who may be written unasked has all that was acknowledged, unless the operator let others
+    /// go on without it. I2 for those that may only be read.
+    pub(super) fn stale_mounts(&mut self) -> Result<(), String> {
+        for mask in 1..=self.all() {
+            let bay = self.bay.show(mask).fork();
+            let Ok(host) = open(&bay, lineage::Options::default()) else { continue };
+            let group = host.volume().group().ok_or("no copies")?;
+            let is_writable = group.decision().writable.is_ok();
+            let now = [&self.acked].into_iter().chain(&self.maybe);
+            let mut past = now.clone().chain(self.history.iter().rev());
+            // by the rule of a holder or a majority, one that lies may be left alone with what it lost
+            let is_doubtful = mask & self.victim() != 0 && mask & self.line & !self.victim() == 0;
+            if is_doubtful || mask & !self.victim() == 0 {
+                continue;
+            }
+            let may_be_old = self.is_parted && mask & self.line == 0
+                || self.plan.policy.on_missing == OnMissing::Accept;
+            if is_writable && !may_be_old {
+                let mut now = now.map(|trees| compare_all(&host, trees));
+                let first = now.next().unwrap_or(Ok(()));
+                if first.is_err() && !now.any(|same| same.is_ok()) {
+                    let who = self.told_headers(&host);
+                    return Err(format!("I13: {mask:b} may be written: {who}: {first:?}"));
+                }
+            } else if mask & self.victim() == 0
+                && self.random.once_in(4)
+                && !past.any(|trees| compare_all(&host, trees).is_ok())
+            {
+                return Err(format!("I2: {mask:b} shows what never was a flush"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What decides who is believed, for messages.
+    fn told_headers(&self, host: &TestHost<Bay>) -> String {
+        let Some(group) = host.volume().group() else { return String::new() };
+        let decision = group.decision();
+        let headers = group.headers().iter().map(|one| {
+            let record = one.header.copy_group().ok();
+            let flush = record.map(|group| (group.flush_seq, group.epoch.seq));
+            format!("copy {}: {:?}, flush and epoch {flush:?}", one.copy, one.header.mirror_tid())
+        });
+        let headers: Vec<String> = headers.collect();
+        format!("master {}, {:?}, {headers:?}", decision.master, decision.notes)
+    }
+}
