@@ -78,9 +78,9 @@ impl Device {
         self.lane.get().filter(|lane| lane.is_spare() || lane.is_given_up())
     }
 
-    /// As [`lane`](Self::lane); also where they still have something to write.
+    /// As [`lane`](Self::lane); also where they still have something to write, or to tell.
     fn lane_to_settle(&self) -> Option<&Lane> {
-        self.lane.get().filter(|lane| lane.is_spare() || lane.is_given_up() || lane.is_writing())
+        self.lane.get().filter(|lane| lane.is_spare() || lane.is_given_up() || lane.is_unsettled())
     }
 }
 

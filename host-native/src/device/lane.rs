@@ -208,10 +208,11 @@ impl Lane {
         }
     }
 
-    /// Whether something waits to be written, or is.
-    pub(super) fn is_writing(&self) -> bool {
+    /// Whether something waits to be written, or is, or failed without anybody having been told: then
+    /// a barrier has to go through here, also when the device cannot be done without any more.
+    pub(super) fn is_unsettled(&self) -> bool {
         let state = self.lock();
-        state.since.is_some() || !state.writes.is_empty()
+        state.since.is_some() || !state.writes.is_empty() || state.error.is_some()
     }
 
     fn order(&self, order: Order) -> Result<(), FaultCause> {
@@ -572,6 +573,23 @@ mod tests {
         assert_eq!(lane.write(END, bytes(3, 1)), Err(FaultCause::OutOfRange));
         assert_eq!(barrier(&lane), Ok(()));
         assert_eq!(lane.read(END, 1, Vec::new()), Err(FaultCause::OutOfRange));
+    }
+
+    #[test]
+    fn a_write_that_failed_is_owed_to_the_next_barrier() {
+        let (lane, _, told) = lane(true, LONG);
+        lane.send(END - 1, bytes(1, 2)).unwrap();
+        while lane.lock().error.is_none() {
+            std::thread::yield_now();
+        }
+        // meanwhile the others are gone
+        told.0.0.store(false, Ordering::Relaxed);
+        assert!(lane.is_unsettled());
+        assert_eq!(barrier(&lane), Err(FaultCause::OutOfRange));
+        while lane.lock().since.is_some() {
+            std::thread::yield_now();
+        }
+        assert!(!lane.is_unsettled());
     }
 
     #[test]
