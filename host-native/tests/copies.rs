@@ -257,7 +257,7 @@ fn histories_that_part_are_refused_by_name() {
     copies.go_on_alone(0, "here");
     copies.go_on_alone(1, "there");
     let names = [a.to_str().unwrap(), b.to_str().unwrap()];
-    let parts = ["FC-S01: split", names[0], names[1], "--only-copy N", "rejoin N --discard"];
+    let parts = ["FC-S01: split", names[0], names[1], "--only-copy N", "rejoin --discard-its-data"];
     assert_refused(&[a, b], &[], &parts, 5);
     let mount = copies.mount(&["-o", "only_copy=1"]);
     assert!(mount.path.join("there").exists());
@@ -326,11 +326,32 @@ fn what_the_records_say_is_kept_to() {
     change(b, 0x08, 2);
     assert_refused(&[a, b], &[], &["FC-S07", name, "has format"], 7);
     restore();
-    change(b, 0x28, 1);
-    assert_refused(&[a, b], &[], &["FC-S08", name, "features 0x1"], 7);
+    change(b, 0x28, 0x80);
+    assert_refused(&[a, b], &[], &["FC-S08", name, "features 0x80"], 7);
     restore();
     change(b, 0x20, 1);
     assert_refused(&[a, b], &["-o", "rw"], &["FC-D08", name, "cannot write"], 7);
+    // another device that says it is the same copy; the same history told differently
+    restore();
+    let replaced = copies.folder.join("was-copy-0.img");
+    fs::copy(a, &replaced).unwrap();
+    change(&replaced, 0x40, 0x77);
+    change(&replaced, 0x600, 0x77);
+    let golden = format!(
+        "FC-S03: {} and {} both say that they are copy 0; leave out the one that was replaced or \
+         copied",
+        a.display(),
+        replaced.display()
+    );
+    assert_refused(&[a, &replaced], &[], &[&golden], 5);
+    let host = header(b)[RECORD + 0xa0];
+    change(b, 0xa0, host ^ 1);
+    let golden = format!(
+        "FC-S11: {} and {name} tell the same epoch differently; look at each with --only-copy N, \
+         and leave out the one that is wrong",
+        a.display()
+    );
+    assert_refused(&[a, b], &[], &[&golden], 5);
     // a record that is damaged in a whole header
     restore();
     damage(b);

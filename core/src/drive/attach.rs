@@ -142,7 +142,7 @@ impl fmt::Display for AttachError {
             Self::Diverged { slot } => write!(
                 f,
                 "copy {slot} went on without the others and holds a history of its own; look at it \
-                 with --only-copy {slot}, or give it up with `farrier copies rejoin {slot} --discard`"
+                 with --only-copy {slot}, or give it up with `farrier copies rejoin --discard-its-data DIR {slot}`"
             ),
             Self::Faulted { slot } => write!(
                 f,

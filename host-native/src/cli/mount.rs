@@ -8,8 +8,10 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
+use farrier::copies::syslog;
 use farrier::device::OpenCause;
 use farrier::fuse::unmount::{UnmountError, unmount};
 use farrier::fuse::{MountOptions, Mounted};
@@ -19,7 +21,7 @@ use farrier::tree::Tree;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::failure::{Failure, Outcome, tell};
+use super::failure::{self, Failure, Outcome};
 
 /// What the process that stays says when the mount answers.
 const READY: &str = "mounted";
@@ -140,10 +142,23 @@ impl Mount {
         });
         if self.report_ready {
             leave_terminal()?;
+            IS_UNWATCHED.store(true, Ordering::Relaxed);
         }
         mounted.wait().map_err(Failure::new)
     }
 }
+
+/// Tells whoever watches, or else the system's log.
+fn tell(text: &str) {
+    if IS_UNWATCHED.load(Ordering::Relaxed) {
+        syslog::log(text);
+    } else {
+        failure::tell(text);
+    }
+}
+
+/// Whether nobody reads what is written to standard error.
+static IS_UNWATCHED: AtomicBool = AtomicBool::new(false);
 
 /// The tree to mount: to be changed, if that can be.
 fn open(source: &Source, options: &MountOptions) -> Result<Tree, Failure> {

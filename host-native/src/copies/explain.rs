@@ -58,7 +58,7 @@ pub(crate) fn notes(volume: &Volume, devices: &Devices) -> Vec<String> {
         ),
         Note::Diverged(slot) => format!(
             "{}: has a history of its own and is left alone; look at it with --only-copy {slot}, \
-             or give it up with `farrier copies rejoin {slot} --discard`",
+             or give it up with `farrier copies rejoin --discard-its-data DIR {slot}`",
             device(slot)
         ),
         Note::Aside(index) => {

@@ -90,7 +90,7 @@ impl Writing {
         let source = slots(group.in_sync()).find_map(|copy| flusher.used_bytes(copy))?;
         let missing = |copy: u8| {
             let used = flusher.used_bytes(copy)?;
-            (used < source / 2).then_some(source - used)
+            (used < source / 2).then(|| source - used)
         };
         slots(behind).map(missing).sum()
     }

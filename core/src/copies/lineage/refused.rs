@@ -160,9 +160,8 @@ impl fmt::Display for Refused {
                 f.write_str("split: the copies went on without each other, and were not merged: ")?;
                 write_sides(f, sides)?;
                 f.write_str(
-                    "; look at each with --only-copy N, then choose one with \
-                     'farrier copies promote N' or --master N, and give up the other with \
-                     'farrier copies rejoin N --discard'",
+                    "; look at each with --only-copy N, then go on from one with --master N, and give up \
+                     the other with 'farrier copies rejoin --discard-its-data'",
                 )
             }
             Self::NoMaster { sides } => {
@@ -170,7 +169,7 @@ impl fmt::Display for Refused {
                 write_sides(f, sides)?;
                 f.write_str(
                     "; attach one that does, or make an older state the current one with \
-                     'farrier copies promote N'",
+                     'farrier copies promote DEVICE'",
                 )
             }
             Self::SameSlot { first, second, slot } => write!(
@@ -221,7 +220,7 @@ impl fmt::Display for Refused {
             Self::NoSuchMaster { slot } => write!(
                 f,
                 "copy {slot} is not here with a newest root of its own; choose another, or make \
-                 its older state the current one with 'farrier copies promote {slot}'"
+                 its older state the current one with 'farrier copies promote DEVICE'"
             ),
         }
     }
@@ -321,7 +320,7 @@ impl fmt::Display for ReadOnly {
             Self::OneCopy { slot } => write!(
                 f,
                 "copy {slot} by itself; to go on from it, unmount and use \
-                 'farrier copies promote {slot}'"
+                 'farrier copies promote DEVICE'"
             ),
             Self::Missing { members } => {
                 write_missing(f, *members)?;
@@ -338,7 +337,7 @@ impl fmt::Display for ReadOnly {
             Self::NoHolder { slot } => write!(
                 f,
                 "copy {slot}, which alone may let others write, is not here or was put back to an \
-                 older state; attach it, or move the right with 'farrier copies promote N'"
+                 older state; attach it, or move the right with 'farrier copies promote DEVICE'"
             ),
             Self::Witness { seen } => write!(
                 f,
@@ -394,4 +393,33 @@ fn write_sides(f: &mut fmt::Formatter<'_>, sides: &[Side]) -> fmt::Result {
         write!(f, "{}{side}", if number == 0 { "" } else { "; " })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! What a person reads, word by word, where devices of today cannot lead to it: a witness and a
+    //! list of damage are none that any host has.
+
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn refusals_that_no_device_leads_to_yet() {
+        assert_eq!(Refused::Nothing.to_string(), "FC-S13: no device given; name the copies");
+        assert_eq!(
+            ReadOnly::Witness { seen: EpochId([0xab; 16]) }.to_string(),
+            "FC-D05: read-only: the witness saw epoch abababababab, which no copy here knows: \
+             others have gone on; attach them, or go on without them with --accept-missing"
+        );
+        assert_eq!(
+            ReadOnly::DamageList.to_string(),
+            "FC-D09: read-only: the list of known damage is full; repair what it names with \
+             'farrier repair'"
+        );
+        assert_eq!(
+            ReadOnly::OlderRoot { slot: 1 }.to_string(),
+            "FC-D10: read-only: the newest root of copy 1 cannot be read, and the one in use is \
+             older; attach another copy, or go on from the older root with --master N"
+        );
+    }
 }
