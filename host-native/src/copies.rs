@@ -8,6 +8,7 @@
 //! | `members` | changing the members of a group and its rules |
 //! | `offline` | a volume that is opened for a change of its members |
 //! | `origin` | where and when an epoch begins |
+//! | `places` | where the copies are, and looking for them |
 //! | `promote` | making an older state the current one |
 //! | `record` | what a device says of its group |
 //! | `status` | how the copies are, for `farrier copies status` |
@@ -20,6 +21,7 @@ mod explain;
 mod members;
 mod offline;
 mod origin;
+mod places;
 mod promote;
 mod record;
 mod status;
@@ -33,6 +35,8 @@ pub use members::{Changed, MemberChange, MissingRule, RuntimeRule, rules};
 pub(crate) use members::{Driver, change, no_copies};
 pub use offline::OfflineGroup;
 pub(crate) use origin::origin;
+pub(crate) use places::places;
+pub use places::{FoundCopy, find_others};
 pub use promote::{Loss, Promoting};
 pub use record::record_at;
 pub use status::{

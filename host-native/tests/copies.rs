@@ -24,7 +24,8 @@ use zerocopy::FromBytes;
 fn assert_refused(images: &[&Path], options: &[&str], parts: &[&str], exit_code: i32) {
     let folder = fresh("refused");
     let mut command = farrier();
-    let output = command.arg("mount").args(options).args(images).arg(&folder).output().unwrap();
+    command.args(["mount", "--only"]).args(options).args(images).arg(&folder);
+    let output = command.output().unwrap();
     let (_, error, code) = common::told(output);
     if code == 0 {
         let _ = run(&["umount".as_ref(), folder.as_os_str()]);

@@ -424,3 +424,45 @@ fn events_are_followed_until_the_mount_ends() {
     let record = farrier::copies::record_at(&volume.images[0]).unwrap();
     assert_eq!(record.slots[1].state, CopyState::Out);
 }
+
+#[test]
+fn the_other_copies_are_found_where_they_were_or_beside() {
+    if !can_mount() {
+        return;
+    }
+    let volume = Copies::new("places", 3);
+    let mount = volume.mount(&[]);
+    shell(&mount.path, "echo text >file");
+    end(mount);
+    // one is where it was, one was carried to another folder with the first
+    let away = fresh("carried");
+    let moved = [0, 1].map(|slot| away.join(format!("{slot}.img")));
+    for slot in [0, 1] {
+        fs::rename(&volume.images[slot], &moved[slot]).unwrap();
+    }
+    // what only has the name is not taken for it
+    fs::write(&volume.images[0], "something else").unwrap();
+    fs::write(away.join("2.img"), "something else").unwrap();
+    let path = fresh("found");
+    let output = farrier().arg("mount").args([&moved[0], &path]).output().unwrap();
+    let (_, error, code) = common::told(output);
+    let found = |image: &Path, slot: u8| format!("{}: found as copy {slot}\n", image.display());
+    assert_eq!(code, 0, "{error}");
+    assert!(error.contains(&found(&moved[1], 1)), "{error}");
+    assert!(error.contains(&found(&volume.images[2], 2)), "{error}");
+    let (text, code) = status(&[&path]);
+    assert!(code == 0 && text.starts_with("state:  healthy [3/3]"), "{text}");
+    shell(&path, "echo more >more");
+    assert_eq!(run(&["umount".as_ref(), path.as_os_str()]).2, 0);
+    // now the record says where they are
+    let record = farrier::copies::record_at(&volume.images[2]).unwrap();
+    let hint = String::from_utf8_lossy(&record.slots[1].hint).into_owned();
+    assert!(moved[1].to_str().unwrap().ends_with(&hint) && hint.ends_with("1.img"), "{hint}");
+    let only = ["mount", "-o", "nosearch"];
+    let output = farrier().args(only).args([&moved[0], &path]).output().unwrap();
+    let (_, error, _) = common::told(output);
+    assert!(error.contains("FC-D03") && !error.contains("found as copy"), "{error}");
+    assert_eq!(run(&["umount".as_ref(), path.as_os_str()]).2, 0);
+    fs::remove_dir_all(&away).unwrap();
+    fs::remove_dir(&path).unwrap();
+}

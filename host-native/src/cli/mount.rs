@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use farrier::copies::syslog;
+use farrier::copies::{FoundCopy, find_others, syslog};
 use farrier::device::OpenCause;
 use farrier::fuse::unmount::{UnmountError, unmount};
 use farrier::fuse::{MountOptions, Mounted};
@@ -52,6 +52,10 @@ pub(crate) struct Mount {
     /// Go on without copies that are not here and may have gone on elsewhere; as -o accept_missing.
     #[arg(long)]
     accept_missing: bool,
+
+    /// Use the devices that are named, and do not look for further copies; as -o nosearch.
+    #[arg(long)]
+    only: bool,
 
     /// Believe the copy in slot N, where the copies do not agree; as -o master=N.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..4))]
@@ -96,6 +100,9 @@ Options for -o:
   stall_timeout=SECONDS  of a volume of copies: how long a device may keep others waiting before it
                          is left behind (default 10; 0: for ever). The last copy is always waited
                          for
+  nosearch               of a volume of copies: use the devices that are named, and do not look for
+                         the others where they were last, beside the first one, and on all block
+                         devices; accept_missing, master and only_copy do not look either
   master=N               believe copy N (0 to 3), where the copies do not agree
   only_copy=N            show what copy N holds by itself, whatever the others say; read-only
   fsname=NAME            what lists of mounts call the source (default: the first device)
@@ -112,6 +119,7 @@ impl Mount {
             options.parse(list).map_err(Failure::new)?;
         }
         options.read_only |= self.read_only;
+        options.searches &= !self.only;
         options.copies.accept_missing |= self.accept_missing;
         options.copies.master = self.master.or(options.copies.master);
         options.copies.only_copy = self.only_copy.or(options.copies.only_copy);
@@ -130,9 +138,15 @@ impl Mount {
     }
 
     fn serve(&self, sources: &[OsString], directory: &Path, options: &MountOptions) -> Outcome {
-        let source = Source::parse(sources).map_err(Failure::new)?;
+        let mut source = Source::parse(sources).map_err(Failure::new)?;
         // before the devices: a volume that is mounted there already is locked as well
         Mounted::check(directory).map_err(Failure::new)?;
+        if options.searches_copies() {
+            for FoundCopy { slot, path } in find_others(&source.devices) {
+                tell(&format!("{}: found as copy {slot}", path.display()));
+                source.devices.push(path);
+            }
+        }
         let tree = open(&source, options)?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::new)?;
         let mounted = Mounted::start(tree, directory, options, tell).map_err(Failure::new)?;

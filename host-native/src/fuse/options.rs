@@ -36,6 +36,8 @@ pub struct MountOptions {
     pub snapshots: bool,
     /// What the operator says about copies.
     pub copies: lineage::Options,
+    /// Whether copies that are not named are looked for.
+    pub searches: bool,
     /// How long a device may keep others waiting that the volume can do without; `None` for as long
     /// as it takes.
     pub stall_timeout: Option<Duration>,
@@ -90,10 +92,19 @@ impl MountOptions {
             writes_snapshots: false,
             snapshots: false,
             copies: lineage::Options::default(),
+            searches: true,
             stall_timeout: Some(Options::STALL_TIMEOUT),
             writing: WriteOptions::default(),
             flags: Flags::default(),
         }
+    }
+
+    /// Whether copies that are not named are to be looked for: not where somebody said which ones
+    /// count.
+    #[must_use]
+    pub const fn searches_copies(&self) -> bool {
+        let lineage::Options { accept_missing, master, only_copy, .. } = self.copies;
+        self.searches && !accept_missing && master.is_none() && only_copy.is_none()
     }
 
     /// Takes in a list of options, separated by commas.
@@ -113,6 +124,7 @@ impl MountOptions {
             ("defaults" | "nodev" | "nosuid" | "exec" | "atime", None) => self.back(name),
             ("ro", None) => self.read_only = true,
             ("rw", None) => (self.read_only, self.writes_snapshots) = (false, true),
+            ("nosearch", None) => self.searches = false,
             ("snapshots", None) => self.snapshots = true,
             ("nosnapshots", None) => self.snapshots = false,
             ("allow_other", None) => self.allow_other = true,

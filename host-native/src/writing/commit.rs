@@ -24,6 +24,7 @@ use farrier_core::units::Inum;
 use super::scrubbing::ScrubWish;
 use super::{Writing, attach};
 use crate::blocks::lock;
+use crate::copies::{self, EventKind};
 
 /// The part of a volume, one in so many, whose space a scan is made for by itself.
 const SCAN_SHARE: u64 = 128;
@@ -153,11 +154,15 @@ impl Writing {
         })
     }
 
-    /// Commits where a copy lacks the header of what the volume shows.
+    /// Commits where a copy lacks the header of what the volume shows, or the record does not say
+    /// where the copies are.
     pub(crate) fn settle(&self) -> Result<(), Error> {
+        let live = self.store.volume().copies();
+        let places = live.map(|live| copies::places(live, self.store.devices()));
         let mut flusher = self.lock_flusher();
-        match flusher.lineage().is_some_and(|lineage| lineage.is_lagging()) {
-            true => self.flush(&mut flusher, false).map(|_| ()),
+        let is_new = flusher.set_hints(&places.unwrap_or_default());
+        match is_new || flusher.lineage().is_some_and(|lineage| lineage.is_lagging()) {
+            true => self.flush(&mut flusher, is_new).map(|_| ()),
             false => Ok(()),
         }
     }
@@ -244,11 +249,12 @@ impl Writing {
 
     /// Tells why nothing can be changed any more.
     pub(super) fn tell_failed(&self, error: &Error) {
-        self.store.tell(&format!(
+        let text = format!(
             "{}; nothing can be changed any more, and what was changed since the last commit is \
              lost when it is unmounted",
             self.store.explain(error)
-        ));
+        );
+        self.tell_event(EventKind::MasterLost, None, text);
     }
 
     /// There is something to flush where there was nothing.

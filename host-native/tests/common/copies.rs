@@ -58,7 +58,9 @@ impl Drop for Copies {
 pub(crate) fn serve(images: &[PathBuf], options: &[&str]) -> Service {
     let (last, others) = images.split_last().unwrap();
     let others = others.iter().map(|image| image.to_str().unwrap());
-    let options: Vec<_> = options.iter().copied().chain(others).collect();
+    // who names one means that one
+    let only = (images.len() == 1).then_some("--only");
+    let options: Vec<_> = options.iter().copied().chain(only).chain(others).collect();
     let mount = Service::start(last, &options);
     // who looks at once may come before the door that questions come through
     wait_for("the mount answers", || status(&[&mount.path]).1 != 1);
