@@ -19,17 +19,20 @@ pub enum Rule {
     EpochFirst = 5,
     /// A copy that is not in sync keeps its own root.
     FallbackRoot = 6,
+    /// What was healed is read back.
+    HealVerify = 7,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::FullTables,
         Self::Restamp,
         Self::Zeroing,
         Self::Distrust,
         Self::EpochFirst,
         Self::FallbackRoot,
+        Self::HealVerify,
     ];
 
     /// Whether it does not hold now.

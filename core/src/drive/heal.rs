@@ -32,6 +32,7 @@ use super::REUSE_DELAY;
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive};
 use crate::copies::CopySet;
+use crate::copies::mutations::Rule;
 use crate::dirty::Memory;
 use crate::engine::Want;
 use crate::error::Error;
@@ -189,7 +190,7 @@ pub async fn heal<H: WriteHost>(
     }
     for one in rewritten {
         let read = host.fetch_stored(&one.want).await;
-        if read.is_ok_and(|read| read == one.stored) {
+        if read.is_ok_and(|read| read == one.stored) || Rule::HealVerify.is_off() {
             live.count(one.copy, CopyEvent::Healed);
             done.healed += 1;
         } else {

@@ -7,16 +7,20 @@
 //! |---|---|
 //! | I1 acknowledged durability, I2 prefix | `Life::adopt`: after every mount what is visible is one of the states that may be there |
 //! | I3 Merkle, I4 identity, I9 freemap superset | [`media::merkle_and_identity`] |
-//! | I6 resync bound, I7 monotone | `Life::resync`: the copy that is filled is not read, and lacks less after it |
-//! | I8 convergence | `Life::converge` |
+//! | I6 resync bound, I7 monotone | `Life::resync`: the copy that is filled is not read; what is lacking is read once, and no more is written than that, the tables and what stands beside the tree; the copy lacks less after it |
+//! | I8 convergence | `Life::finish` |
 //! | I10 fallback root | [`media::fallback_roots`], and each is a state that once was a flush |
 //! | I11 epochs | `Life::epoch_on_all`: what is acknowledged has its epoch on every copy in sync |
 //! | I12 split | `Life::split`: two sides that went on are never merged |
-//! | I13 no stale mount | `Life::stale_mounts`: every set of disks that may be written unasked has all that was acknowledged |
+//! | I13 no stale mount | `Life::stale_mounts`: every set of disks that may be written unasked has all that was acknowledged, unless the operator let others go on |
+//! | I17 heal neutrality | `Life::heal`: epoch, flush, transaction and root stay; what was not taken is not said to be healed |
+//! | I20 status truth | [`media::merkle_and_identity`]: a copy that is said to be in sync lacks nothing |
 //!
-//! Not checked here: I5 (the core's block reader is tested by itself), I14 to I16, I17 (heal), I18
-//! (golden images), I19 (slots that are used again), I20, I21; groups whose rule is a majority, a
-//! holder or a witness (the model of histories in the core's tests tries those).
+//! Groups have every rule of who may go on (any, majority, holder) and of missing members.
+//!
+//! Not checked here: I5 (the core's block reader is tested by itself), I14 (`copies_found`), I15, I16,
+//! I18 (golden images), I19 (`copies_members`), I21; copies that are added, taken away or promoted
+//! (`copies_members`, `copies_attach`), and witnesses.
 //!
 //! The budget of silent faults: they are on one disk, and beside it there always is another copy in
 //! sync that works.

@@ -84,7 +84,7 @@ impl Plan {
         let is_crowded = random.once_in(4);
         let sizes: Vec<u64> = (0..count)
             .map(|disk| match (disk, is_crowded) {
-                (1, true) => 24 << 20,
+                (1, true) => *random.pick(&[24_u64, 40]) << 20,
                 _ => *random.pick(&[64_u64, 64, 96, 1100, 3000]) << 20,
             })
             .collect();

@@ -77,8 +77,12 @@ impl Life {
         self.write_much(first, room)?;
         self.commit(true)?;
         each(lost).for_each(|disk| self.bay.set(disk, Mode::Fine));
+        self.bay.forgive();
         self.remount()?;
+        let behind = self.behind();
+        self.tell(|| format!("{lost:b} lost the same, {behind:b} are behind"));
         self.batch(u64::MAX)?;
+        self.tell(|| format!("{:b} are in sync", self.in_sync()));
         self.look()?;
         // room again
         let name = self.name("first");

@@ -69,9 +69,15 @@ impl Life {
         let (looked, copies) = self.met(&bay.fork())?;
         self.tell(|| format!("mounts {shown:b} {copies:?}"));
         self.adopt(&looked)?;
-        let options = OpenOptions { copies, ..OpenOptions::default() };
-        let host = WritingHost::with(bay, options, self.plan.cache)
-            .map_err(|error| format!("mounting {shown:b}: {error:?}"))?;
+        let mut copies = copies;
+        let mut opened = self.opened(&bay, copies);
+        if opened.is_err() && shown & self.victim() != 0 && !copies.accept_missing {
+            // its root could be read when it was looked at, and could not now
+            copies.accept_missing = true;
+            self.is_parted |= self.plan.policy.runtime != Runtime::Any;
+            opened = self.opened(&bay, copies);
+        }
+        let host = opened.map_err(|error| format!("mounting {shown:b}: {error:?}"))?;
         self.time += 1;
         let mut id = [0; 16];
         id[8..].copy_from_slice(&(self.time + 1).to_le_bytes());
@@ -81,6 +87,11 @@ impl Life {
             self.line = self.in_sync();
         }
         Ok(())
+    }
+
+    fn opened(&self, bay: &Bay, copies: lineage::Options) -> Result<WritingHost<Bay>, Error> {
+        let options = OpenOptions { copies, ..OpenOptions::default() };
+        WritingHost::with(bay.clone(), options, self.plan.cache)
     }
 
     /// What is there, and what the operator has to say so that it may be written.
