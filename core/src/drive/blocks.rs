@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::engine::{Block, Want};
-use crate::error::{Damage, DamageKind, DeviceFault, Error};
+use crate::error::{Damage, DamageKind, DeviceFault, DeviceOp, Error};
 use crate::flush::Piece;
 use crate::storage::Storage;
 use crate::units::MediaOffset;
@@ -167,7 +167,11 @@ impl Volume {
             (Err(fault), None) => Err(fault.into()),
             (Err(fault), Some(live)) => match live.copy_on(device) {
                 Some(copy) => {
-                    live.lose(copy);
+                    let is_barrier = fault.op == DeviceOp::Barrier;
+                    live.lose_by(
+                        copy,
+                        if is_barrier { CopyEvent::Barrier } else { CopyEvent::Write },
+                    );
                     Ok(())
                 }
                 None => Err(fault.into()),

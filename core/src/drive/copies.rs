@@ -157,6 +157,7 @@ pub async fn add<H: WriteHost>(
     lineage_of(flusher)?.group().clone().add(slot, new.id, now)?;
     let size = raw.volu_size.get();
     lineage_of(flusher)?.live().place(slot, new.device, size, new.size);
+    lineage_of(flusher)?.live().reset_counts(slot);
     forget_headers(host, flusher, slot, new.size).await?;
     attach(flusher, slot, new.id, now, raw)?;
     // it has as many headers as the others then
@@ -284,6 +285,26 @@ pub async fn replace<H: WriteHost>(
     header_for(flusher, &new)?;
     remove(host, flusher, slot).await?;
     add(host, flusher, new).await
+}
+
+/// Counts what happens to a copy from zero again, once the operator has seen to it. What was changed is
+/// committed.
+///
+/// # Errors
+/// There is no such copy: nothing has changed then. Or the volume failed.
+pub async fn reset_counters<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    slot: u8,
+) -> Result<(), MemberError> {
+    check_alive(host)?;
+    let state = state(flusher, slot);
+    if !state.is_configured() {
+        return Err(TransitionFault::State { slot, state }.into());
+    }
+    lineage_of(flusher)?.live().reset_counts(slot);
+    flush(host, flusher, true).await?;
+    Ok(())
 }
 
 fn lineage_of(flusher: &Flusher) -> Result<&super::finish::Lineage, MemberError> {

@@ -18,10 +18,10 @@ use crate::copies::mutations::Rule;
 use crate::copies::{CopyGroup, CopySet, Rules, Runtime, TransitionFault};
 use crate::error::Error;
 use crate::flush::{Bytes, Piece, Roots, Writer};
-use crate::media::copy_group::Cause;
+use crate::media::copy_group::{COPIES_MAX, Cause};
 use crate::media::header::SHADOW_OFFSET;
 use crate::media::raw::RawBlockref;
-use crate::units::Tid;
+use crate::units::{Tid, WallTime};
 use crate::volume::LiveCopies;
 
 /// Which copies there are, and how they came to be what they are.
@@ -38,6 +38,8 @@ pub struct Lineage {
     is_ending: bool,
     /// The headers say that there are no copies any more.
     is_stripped: bool,
+    /// What went wrong of late, for each copy.
+    spells: [Spell; COPIES_MAX],
     live: Arc<LiveCopies>,
 }
 
@@ -51,15 +53,20 @@ impl Lineage {
         // the number of the next flush: the last one that was found has its own
         group.flush_seq = group.flush_seq.saturating_add(1);
         let (is_ending, is_stripped) = (false, false);
+        let spells = core::array::from_fn(|copy| {
+            Spell::new(Faults::of(&live, u8::try_from(copy).unwrap_or(u8::MAX)))
+        });
         let old_rule = None;
-        let lineage = Self { group, pending, is_lagging, old_rule, is_ending, is_stripped, live };
+        let lineage =
+            Self { group, pending, is_lagging, old_rule, is_ending, is_stripped, spells, live };
         lineage.tell_rules();
         lineage
     }
 
     /// Everybody who waits for a device has to know whether it can be done without.
     fn tell_rules(&self) {
-        self.live.set_rules(self.group.policy.runtime, self.group.epoch.members);
+        let (runtime, members) = (self.group.policy.runtime, self.group.epoch.members);
+        self.live.set_rules(runtime, members, self.group.min_copies);
     }
 
     /// Whether a commit has to follow the opening even if nothing is changed: what the volume shows
@@ -98,22 +105,61 @@ impl Lineage {
     ///
     /// # Errors
     /// [`Error::Halted`]: by the rules of the group, those that are left may not go on.
-    fn eject(&mut self, copies: u8, origin: Origin, tid: Tid) -> Result<(), Error> {
+    fn eject(&mut self, copies: u8, faulty: u8, origin: Origin, tid: Tid) -> Result<(), Error> {
+        if !self.may_lose(copies) {
+            return Err(Error::Halted);
+        }
         let group = &mut self.group;
+        for copy in each(copies) {
+            let barrier = group.slot(copy).map_or(Tid(0), |slot| slot.barrier_tid);
+            // a copy that is attached can be ejected
+            group.eject(copy, barrier, faulty & 1 << copy != 0).map_err(|_| Error::Halted)?;
+        }
+        self.begin(Cause::Ejected, origin, tid)
+    }
+
+    /// Whether the volume may go on without `copies`, by the rules of the group and with as many
+    /// copies as it wants.
+    fn may_lose(&self, copies: u8) -> bool {
+        let group = &self.group;
         let members = group.epoch.members;
         // while the rule changes, what was allowed before has to be allowed as well: who did not
         // get this header goes by the old one
         let rules = [Some(group.policy.runtime), self.old_rule];
         let left = group.in_sync() & !copies;
-        if !rules.into_iter().flatten().all(|rule| may_continue(rule, members, left)) {
-            return Err(Error::Halted);
+        let is_enough =
+            group.in_sync() & copies == 0 || left.count_ones() >= u32::from(group.min_copies);
+        is_enough && rules.into_iter().flatten().all(|rule| may_continue(rule, members, left))
+    }
+
+    /// Copies that had too many faults of late, as far as the volume can do without them: one with bad
+    /// blocks is better than none (copies 3.4, R5). `lost` are left behind anyway.
+    fn faulty(&mut self, lost: u8, now: WallTime) -> u8 {
+        let mut faulty = 0;
+        for copy in each(self.group.in_sync() & !lost) {
+            let faults = Faults::of(&self.live, copy);
+            let Some(spell) = self.spells.get_mut(usize::from(copy)) else { continue };
+            let is_over = spell.goes_over(faults, now);
+            if is_over && self.may_lose(lost | faulty | 1 << copy) {
+                faulty |= 1 << copy;
+            }
         }
-        for copy in each(copies) {
-            let barrier = group.slot(copy).map_or(Tid(0), |slot| slot.barrier_tid);
-            // a copy that is attached can be ejected
-            group.eject(copy, barrier, false).map_err(|_| Error::Halted)?;
+        faulty
+    }
+
+    /// Whether anything went wrong since [`faulty`](Self::faulty) looked.
+    fn has_new_faults(&self) -> bool {
+        let copies = (0..).zip(&self.spells);
+        copies.into_iter().any(|(copy, spell)| spell.is_news(Faults::of(&self.live, copy)))
+    }
+
+    /// What happened to copies goes into their record.
+    fn keep_counters(&mut self) {
+        for (copy, slot) in (0..).zip(&mut self.group.slots) {
+            if slot.state.is_configured() {
+                slot.counters = self.live.totals(copy);
+            }
         }
-        self.begin(Cause::Ejected, origin, tid)
     }
 
     /// `copies` have everything from the commit `tid` on.
@@ -206,6 +252,67 @@ impl Lineage {
     }
 }
 
+/// What went wrong with a copy within some minutes.
+#[derive(Clone, Copy, Debug)]
+struct Spell {
+    /// When it began, if anything happened.
+    began: Option<WallTime>,
+    /// What had happened before.
+    before: Faults,
+    /// What had happened when it was looked at last.
+    seen: Faults,
+}
+
+/// What a copy may do a few times and not often.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Faults {
+    /// Blocks that were bad, each once: those that had to be written again.
+    bad: u64,
+    /// Writes of those that failed. Others lose the copy at once.
+    writes: u64,
+}
+
+impl Faults {
+    const NONE: Self = Self { bad: 0, writes: 0 };
+
+    fn of(live: &LiveCopies, copy: u8) -> Self {
+        let totals = live.totals(copy);
+        let bad = totals.healed.saturating_add(totals.relocated);
+        Self { bad, writes: live.unhealed(copy) }
+    }
+}
+
+impl Spell {
+    const fn new(now: Faults) -> Self {
+        Self { began: None, before: now, seen: now }
+    }
+
+    fn is_news(&self, faults: Faults) -> bool {
+        faults != self.seen
+    }
+
+    /// Whether too much went wrong since it began; it begins anew if that was long ago.
+    fn goes_over(&mut self, faults: Faults, now: WallTime) -> bool {
+        if faults.bad < self.seen.bad || faults.writes < self.seen.writes {
+            // they were reset
+            *self = Self::new(Faults::NONE);
+        }
+        // a clock that was put back tells nothing of how long ago it was
+        if self.began.is_none_or(|began| now.0.abs_diff(began.0) > SPELL_MICROSECONDS) {
+            (self.began, self.before) = (Some(now), self.seen);
+        }
+        self.seen = faults;
+        faults.bad - self.before.bad >= BAD_MAX || faults.writes - self.before.writes >= WRITES_MAX
+    }
+}
+
+/// Bad blocks of a copy within a spell with which it is left behind (copies 3.4, R5).
+const BAD_MAX: u64 = 32;
+/// Writes of healing that a copy may fail to take within a spell.
+const WRITES_MAX: u64 = 3;
+/// How long a spell is: ten minutes.
+const SPELL_MICROSECONDS: u64 = 10 * 60 * 1_000_000;
+
 /// The copies in a mask.
 fn each(copies: u8) -> impl Iterator<Item = u8> {
     (0..8).filter(move |copy| copies & 1 << copy != 0)
@@ -238,6 +345,9 @@ pub(super) async fn finish<H: WriteHost>(
     }
     advance(flusher, super_root, &sealed, tid);
     loop {
+        if let Some(lineage) = &mut flusher.lineage {
+            lineage.keep_counters();
+        }
         write_shadows(host, flusher).await?;
         host.barrier().await?;
         if eject_lost(host, flusher, tid)? {
@@ -378,11 +488,17 @@ fn eject_lost<H: WriteHost>(host: &H, flusher: &mut Flusher, tid: Tid) -> Result
         return Ok(false);
     };
     let lost = lineage.live.lost() & CopySet::of(&lineage.group).attached();
+    let faulty = match lineage.has_new_faults() {
+        true => host.origin().map_or(0, |origin| lineage.faulty(lost, origin.time)),
+        false => 0,
+    };
+    let lost = lost | faulty;
     if lost == 0 {
         return Ok(false);
     }
     let origin = host.origin().ok_or(Error::ReadOnly)?;
-    lineage.eject(lost, origin, tid)?;
+    lineage.eject(lost, faulty, origin, tid)?;
+    lineage.keep_counters();
     let set = lineage.set();
     lineage.live.set(&set);
     lineage.live.settle(lost);

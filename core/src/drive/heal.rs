@@ -42,8 +42,6 @@ use crate::volume::{CopyEvent, LiveCopies};
 
 /// Requests that are kept; more of them are dropped, for a scrub or the next reader to make anew.
 const QUEUE_MAX: usize = 256;
-/// Writes that a copy may fail to take before it is given up (R5).
-const WRITES_MAX: u64 = 3;
 
 /// A block that was bad on some copies and good on another.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -250,11 +248,8 @@ async fn fetch_good<H: WriteHost>(host: &H, want: &Want, copies: u8) -> Option<V
 }
 
 fn failed(live: &LiveCopies, copy: u8) {
-    if live.counts(copy).write_errors + 1 >= WRITES_MAX {
-        live.lose(copy);
-    } else {
-        live.count(copy, CopyEvent::Write);
-    }
+    // the next commit leaves behind what does that often
+    live.count(copy, CopyEvent::Unhealed);
 }
 
 /// The copies in a mask.

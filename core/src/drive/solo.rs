@@ -199,6 +199,18 @@ impl<S: Storage> Solo<S> {
         result
     }
 
+    /// Counts what happens to a copy from zero again; see
+    /// [`reset_counters`](super::copies::reset_counters).
+    ///
+    /// # Errors
+    /// Why not; [`Error::Busy`] while a flush is on its way.
+    pub async fn reset_counters(&self, slot: u8) -> Result<(), MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = copies::reset_counters(self, &mut flusher, slot).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
     /// Changes the rules of the group; see [`set_rules`](super::copies::set_rules).
     ///
     /// # Errors

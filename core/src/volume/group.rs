@@ -81,6 +81,9 @@ impl Copies {
         }
         let set = CopySet::of(&decision.group);
         let live = Arc::new(LiveCopies::new(devices, decision.master, &set));
+        for (copy, slot) in (0..).zip(&decision.group.slots) {
+            live.set_kept(copy, &slot.counters);
+        }
         Ok(Self { decision, headers, live })
     }
 

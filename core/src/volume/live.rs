@@ -13,7 +13,7 @@ use crate::copies::{CopySet, Runtime};
 use crate::engine::Want;
 use crate::error::BlockKind;
 use crate::media::addresses::Addresses;
-use crate::media::copy_group::COPIES_MAX;
+use crate::media::copy_group::{COPIES_MAX, Counters as Kept};
 use crate::units::{DeviceIndex, MediaOffset, Tid};
 
 /// Bytes after which reading goes on with another copy, so that all devices work.
@@ -48,6 +48,8 @@ pub struct LiveCopies {
     /// second.
     distrust: [(AtomicU64, AtomicU64); COPIES_MAX],
     counters: [Counters; COPIES_MAX],
+    /// What the record said of each copy when it was opened.
+    kept: [Counters; COPIES_MAX],
 }
 
 /// What happened on one device since the volume was opened.
@@ -55,8 +57,12 @@ pub struct LiveCopies {
 struct Counters {
     reads: AtomicU64,
     writes: AtomicU64,
+    barriers: AtomicU64,
     checks: AtomicU64,
     healed: AtomicU64,
+    relocated: AtomicU64,
+    /// Writes of healing that failed, which are among the writes.
+    unhealed: AtomicU64,
 }
 
 /// What happened on one device since the volume was opened.
@@ -68,6 +74,8 @@ pub struct Counts {
     pub write_errors: u64,
     /// Blocks that were not what they had to be.
     pub check_errors: u64,
+    /// Barriers that failed, which are among those.
+    pub barrier_errors: u64,
     /// Blocks that were written anew from another copy.
     pub healed: u64,
 }
@@ -77,12 +85,16 @@ pub struct Counts {
 pub enum CopyEvent {
     /// The device did not give a block.
     Read,
-    /// The device did not take a block, or did not make it last.
+    /// The device did not take a block.
     Write,
+    /// The device did not make last what it took.
+    Barrier,
     /// It gave something else.
     Check,
     /// A block was written anew.
     Healed,
+    /// A block that was to be written anew was not taken, or came back as something else.
+    Unhealed,
 }
 
 impl LiveCopies {
@@ -105,6 +117,7 @@ impl LiveCopies {
             lost: AtomicU8::new(0),
             distrust: Default::default(),
             counters: Default::default(),
+            kept: Default::default(),
         };
         live.set(set);
         live
@@ -154,14 +167,16 @@ impl LiveCopies {
         self.in_sync.store(set.in_sync() & present, Ordering::Release);
     }
 
-    /// From now on `runtime` says who may go on without whom, in an epoch with these members.
-    pub fn set_rules(&self, runtime: Runtime, members: u8) {
+    /// From now on `runtime` says who may go on without whom, in an epoch with these members, as long
+    /// as so many are left.
+    pub fn set_rules(&self, runtime: Runtime, members: u8, min_copies: u8) {
         let (code, holder) = match runtime {
             Runtime::Any => (0, 0),
             Runtime::Majority => (1, 0),
             Runtime::Holder(slot) => (2, slot),
         };
-        self.rules.store(u32::from_le_bytes([code, holder, members, 0]), Ordering::Release);
+        self.rules
+            .store(u32::from_le_bytes([code, holder, members, min_copies]), Ordering::Release);
     }
 
     /// Whether the volume can go on without `copy`, by its rules and with what others hold.
@@ -180,7 +195,7 @@ impl LiveCopies {
     }
 
     fn can_lose(&self, copy: u8, lost: u8) -> bool {
-        let [code, holder, members, _] = self.rules.load(Ordering::Acquire).to_le_bytes();
+        let [code, holder, members, min_copies] = self.rules.load(Ordering::Acquire).to_le_bytes();
         let runtime = match code {
             0 => Runtime::Any,
             1 => Runtime::Majority,
@@ -189,7 +204,8 @@ impl LiveCopies {
         let in_sync = self.in_sync.load(Ordering::Acquire);
         let left = in_sync & !lost & !(1 << copy);
         // while only reading, what counts is that somebody has everything
-        left != 0 && (members == 0 || may_continue(runtime, members, left))
+        let is_enough = left.count_ones() >= u32::from(min_copies);
+        left != 0 && (members == 0 || is_enough && may_continue(runtime, members, left))
     }
 
     /// The copy whose header the volume was opened by.
@@ -254,7 +270,12 @@ impl LiveCopies {
 
     /// `copy` did not take a write: nothing is read from it or written to it any more.
     pub fn lose(&self, copy: u8) {
-        self.count(copy, CopyEvent::Write);
+        self.lose_by(copy, CopyEvent::Write);
+    }
+
+    /// As [`lose`](Self::lose), by another fault than that of a write.
+    pub fn lose_by(&self, copy: u8, fault: CopyEvent) {
+        self.count(copy, fault);
         self.lost.fetch_or(1 << copy, Ordering::AcqRel);
     }
 
@@ -269,8 +290,13 @@ impl LiveCopies {
             let counter = match event {
                 CopyEvent::Read => &counters.reads,
                 CopyEvent::Write => &counters.writes,
+                CopyEvent::Barrier => &counters.barriers,
                 CopyEvent::Check => &counters.checks,
                 CopyEvent::Healed => &counters.healed,
+                CopyEvent::Unhealed => {
+                    counters.writes.fetch_add(1, Ordering::Relaxed);
+                    &counters.unhealed
+                }
             };
             counter.fetch_add(1, Ordering::Relaxed);
         }
@@ -284,9 +310,62 @@ impl LiveCopies {
         };
         Counts {
             read_errors: counters.reads.load(Ordering::Relaxed),
-            write_errors: counters.writes.load(Ordering::Relaxed),
+            write_errors: counters.writes.load(Ordering::Relaxed)
+                + counters.barriers.load(Ordering::Relaxed),
+            barrier_errors: counters.barriers.load(Ordering::Relaxed),
             check_errors: counters.checks.load(Ordering::Relaxed),
             healed: counters.healed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Blocks that were to be written anew on a copy and were not, since the volume was opened.
+    #[must_use]
+    pub fn unhealed(&self, copy: u8) -> u64 {
+        let counters = self.counters.get(usize::from(copy));
+        counters.map_or(0, |counters| counters.unhealed.load(Ordering::Relaxed))
+    }
+
+    /// What the record says of a copy, to which is added what happens from now on.
+    pub fn set_kept(&self, copy: u8, record: &Kept) {
+        if let Some(kept) = self.kept.get(usize::from(copy)) {
+            kept.reads.store(record.read, Ordering::Relaxed);
+            kept.writes.store(record.write, Ordering::Relaxed);
+            kept.barriers.store(record.flush, Ordering::Relaxed);
+            kept.checks.store(record.check, Ordering::Relaxed);
+            kept.healed.store(record.healed, Ordering::Relaxed);
+            kept.relocated.store(record.relocated, Ordering::Relaxed);
+        }
+    }
+
+    /// What happened on a copy since it was added, or since its counters were reset: what its next
+    /// record says.
+    #[must_use]
+    pub fn totals(&self, copy: u8) -> Kept {
+        let at = usize::from(copy);
+        let (Some(kept), Some(now)) = (self.kept.get(at), self.counters.get(at)) else {
+            return Kept::default();
+        };
+        let sum = |of: fn(&Counters) -> &AtomicU64| {
+            of(kept).load(Ordering::Relaxed).saturating_add(of(now).load(Ordering::Relaxed))
+        };
+        Kept {
+            read: sum(|one| &one.reads),
+            write: sum(|one| &one.writes),
+            flush: sum(|one| &one.barriers),
+            check: sum(|one| &one.checks),
+            healed: sum(|one| &one.healed),
+            relocated: sum(|one| &one.relocated),
+        }
+    }
+
+    /// Everything about a copy is counted from zero again.
+    pub fn reset_counts(&self, copy: u8) {
+        let at = usize::from(copy);
+        for one in self.kept.get(at).into_iter().chain(self.counters.get(at)) {
+            let all = [&one.reads, &one.writes, &one.barriers, &one.checks, &one.healed];
+            all.into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+            one.relocated.store(0, Ordering::Relaxed);
+            one.unhealed.store(0, Ordering::Relaxed);
         }
     }
 

@@ -386,20 +386,19 @@ fn copies_of(
         let index = live.and_then(|live| live.device(slot));
         let path = index.and_then(|index| devices.path(index));
         let fault = index.and_then(|index| devices.first_fault(index));
-        let Counts { read_errors, write_errors, check_errors, healed, .. } =
-            live.map(|live| live.counts(slot)).unwrap_or_default();
-        let kept = record.counters;
+        // what the record says has become more since it was read
+        let counted = live.map_or(record.counters, |live| live.totals(slot));
         let is_behind = record.state == CopyState::Resync;
         CopyStatus {
             slot,
             device: path.map(|path| path.display().to_string()),
             state: record.state,
-            read_errors: read_errors + kept.read,
-            write_errors: write_errors + kept.write + kept.flush,
-            check_errors: check_errors + kept.check,
-            healed: healed + kept.healed,
+            read_errors: counted.read,
+            write_errors: counted.write.saturating_add(counted.flush),
+            check_errors: counted.check,
+            healed: counted.healed,
             fault: fault.map(|fault| fault.cause.to_string()),
-            relocated: kept.relocated,
+            relocated: counted.relocated,
             resynced_bytes: seen.bytes.filter(|_| is_behind),
             resync_expected_bytes: seen.expected_bytes.filter(|_| is_behind),
             resync_ms: seen.time.filter(|_| is_behind).map(milliseconds),
