@@ -166,6 +166,10 @@ impl Lineage {
     pub(super) fn join(&mut self, copies: u8, origin: Origin, tid: Tid) -> Result<(), Error> {
         for copy in each(copies) {
             self.group.joined(copy, Tid(tid.0 - 1)).map_err(|_| Error::Busy)?;
+            if let Some(spell) = self.spells.get_mut(usize::from(copy)) {
+                // what went wrong before it was left behind led to that already
+                *spell = Spell::new(Faults::of(&self.live, copy));
+            }
         }
         self.begin(Cause::Joined, origin, tid)?;
         self.live.set(&self.set());
@@ -268,7 +272,7 @@ struct Spell {
 struct Faults {
     /// Blocks that were bad, each once: those that had to be written again.
     bad: u64,
-    /// Writes of those that failed. Others lose the copy at once.
+    /// Those of them that came back as something else.
     writes: u64,
 }
 
@@ -308,7 +312,7 @@ impl Spell {
 
 /// Bad blocks of a copy within a spell with which it is left behind (copies 3.4, R5).
 const BAD_MAX: u64 = 32;
-/// Writes of healing that a copy may fail to take within a spell.
+/// Blocks that may come back from a copy as something else than was just written, within a spell.
 const WRITES_MAX: u64 = 3;
 /// How long a spell is: ten minutes.
 const SPELL_MICROSECONDS: u64 = 10 * 60 * 1_000_000;

@@ -109,6 +109,9 @@ impl HealQueue {
     }
 }
 
+/// Writes that a copy may fail to take before it is lost.
+const WRITES_MAX: u64 = 3;
+
 /// What healing came to. Blocks are counted for each copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Healed {
@@ -192,7 +195,8 @@ pub async fn heal<H: WriteHost>(
             live.count(one.copy, CopyEvent::Healed);
             done.healed += 1;
         } else {
-            failed(live, one.copy);
+            // the next commit leaves behind what does that often
+            live.count(one.copy, CopyEvent::Unhealed);
             done.failed += 1;
         }
     }
@@ -248,8 +252,11 @@ async fn fetch_good<H: WriteHost>(host: &H, want: &Want, copies: u8) -> Option<V
 }
 
 fn failed(live: &LiveCopies, copy: u8) {
-    // the next commit leaves behind what does that often
-    live.count(copy, CopyEvent::Unhealed);
+    if live.counts(copy).write_errors + 1 >= WRITES_MAX {
+        live.lose(copy);
+    } else {
+        live.count(copy, CopyEvent::Write);
+    }
 }
 
 /// The copies in a mask.

@@ -61,7 +61,7 @@ struct Counters {
     checks: AtomicU64,
     healed: AtomicU64,
     relocated: AtomicU64,
-    /// Writes of healing that failed, which are among the writes.
+    /// Blocks that were written anew and came back as something else, which are among the writes.
     unhealed: AtomicU64,
 }
 
@@ -93,7 +93,7 @@ pub enum CopyEvent {
     Check,
     /// A block was written anew.
     Healed,
-    /// A block that was to be written anew was not taken, or came back as something else.
+    /// A block that was written anew came back as something else.
     Unhealed,
 }
 
@@ -318,7 +318,8 @@ impl LiveCopies {
         }
     }
 
-    /// Blocks that were to be written anew on a copy and were not, since the volume was opened.
+    /// Blocks that were written anew on a copy and came back as something else, since the volume was
+    /// opened.
     #[must_use]
     pub fn unhealed(&self, copy: u8) -> u64 {
         let counters = self.counters.get(usize::from(copy));

@@ -9,7 +9,7 @@ use farrier_core::drive::{self, ready};
 use farrier_core::error::{Error, Refusal};
 use farrier_core::media::check::Checks;
 use farrier_core::units::DeviceIndex;
-use farrier_core::volume::{Counts, OpenOptions, Volume};
+use farrier_core::volume::{OpenOptions, Volume};
 use serde::{Deserialize, Serialize};
 
 use super::{Event, MissingRule, RuntimeRule, refused, rules, with_paths};
