@@ -215,6 +215,9 @@ impl Places {
     }
 }
 
+/// What the kernel counts in.
+const SECTOR: u64 = 512;
+
 /// A loop device.
 #[derive(Debug)]
 pub struct Loop {
@@ -222,7 +225,11 @@ pub struct Loop {
 }
 
 impl Loop {
-    fn over(image: &Path) -> Outcome<Self> {
+    /// One over `image`, which does not cache where that can be had.
+    ///
+    /// # Errors
+    /// There can be none.
+    pub fn over(image: &Path) -> Outcome<Self> {
         let image = image.as_os_str();
         let device = ["--direct-io=on", "--direct-io=off"]
             .iter()
@@ -232,6 +239,26 @@ impl Loop {
             .find(Result::is_ok)
             .unwrap_or_else(|| Err(Failure::new("no loop device (root and /dev/loop* needed)")))?;
         Ok(Self { device: device.into() })
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.device
+    }
+
+    /// Bytes read from it and written to it since it was attached, as the kernel counts them.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn traffic(&self) -> Outcome<(u64, u64)> {
+        let name = self.device.file_name().unwrap_or_default();
+        let path = Path::new("/sys/block").join(name).join("stat");
+        let text = fs::read_to_string(&path).during(path.display())?;
+        let sectors = |field: usize| -> u64 {
+            text.split_whitespace().nth(field).and_then(|word| word.parse().ok()).unwrap_or(0)
+        };
+        Ok((sectors(2) * SECTOR, sectors(6) * SECTOR))
     }
 
     fn drop_pages(&self) {
