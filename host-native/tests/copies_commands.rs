@@ -196,13 +196,10 @@ fn a_device_that_is_added_may_hold_nothing_and_serve_nobody() {
 fn the_same_without_a_mount() {
     let volume = Copies::new("offline", 2);
     let [a, b] = [&volume.images[0], &volume.images[1]];
-    let tree = run(&[
-        "copy-in".as_ref(),
-        SOURCE.as_ref(),
-        a.as_os_str(),
-        "--volume".as_ref(),
-        b.as_os_str(),
-    ]);
+    let into = [a.as_os_str(), "--volume".as_ref(), b.as_os_str()];
+    let tree =
+        run(&[&["copy-in".as_ref()], &into[..], &[SOURCE.as_ref(), "/tree".as_ref()]].concat());
+    assert_eq!(tree.2, 0, "{tree:?}");
     let c = volume.folder.join("c.img");
     let d = volume.folder.join("d.img");
     let sized = |path: &Path| [path.into(), "--size".into(), "256M".into()];
@@ -210,7 +207,7 @@ fn the_same_without_a_mount() {
         images.iter().map(|image| image.as_os_str().to_owned()).collect()
     };
     let text = done("add", &[devices(&[a, b]), sized(&c).into()].concat());
-    assert!(text.starts_with("state:  healthy [3/3] [III]"), "{text}{tree:?}");
+    assert!(text.starts_with("state:  healthy [3/3] [III]"), "{text}");
     let text =
         done("replace", &[devices(&[a, b, &c]), vec!["1".into()], sized(&d).into()].concat());
     assert!(text.contains("added as copy 3 in place of") && text.contains("[3/3] [III]"), "{text}");
@@ -465,4 +462,32 @@ fn the_other_copies_are_found_where_they_were_or_beside() {
     assert_eq!(run(&["umount".as_ref(), path.as_os_str()]).2, 0);
     fs::remove_dir_all(&away).unwrap();
     fs::remove_dir(&path).unwrap();
+}
+
+#[test]
+fn a_volume_gets_copies_and_has_none_again() {
+    let volume = Volume::new("converted", "256M");
+    let second = volume.folder.join("second.img");
+    let copied =
+        run(&["copy-in".as_ref(), volume.image.as_os_str(), SOURCE.as_ref(), "/tree".as_ref()]);
+    assert_eq!(copied.2, 0, "{copied:?}");
+    let sized = [volume.image.as_os_str(), second.as_os_str(), "--size".as_ref(), "256M".as_ref()];
+    refused("add", &sized, &["is no volume of copies", "--convert"]);
+    assert!(!second.exists());
+    let text = done("add", &[&["--convert".as_ref()], &sized[..]].concat());
+    assert!(text.contains("added as copy 1"), "{text}");
+    let both = [volume.image.as_os_str(), second.as_os_str()];
+    assert_eq!(status(&both).1, 0, "{}", status(&both).0);
+    let text = done("strip", &[&both[..], &["1".as_ref()]].concat());
+    assert!(text.contains("second.img (copy 1): is a volume without copies"), "{text}");
+    let (text, error, code) = run(&["check".as_ref(), second.as_os_str()]);
+    assert_eq!(code, 0, "{text}{error}");
+    let (text, code) = status(&[&second]);
+    assert!(code == 1 && text.contains("is no volume of copies"), "{text}");
+    let out = volume.folder.join("out");
+    let copied = run(&["copy-out".as_ref(), second.as_os_str(), "/tree".as_ref(), out.as_os_str()]);
+    assert_eq!(copied.2, 0, "{copied:?}");
+    shell(&volume.folder, &format!("diff -r {SOURCE} out"));
+    // the one that was left is no copy of anything any more
+    assert_eq!(status(&[&volume.image]).1, 5, "{}", status(&[&volume.image]).0);
 }

@@ -38,6 +38,7 @@ enum Action {
     #[command(name = "handover")]
     HandOver(members::HandOver),
     Policy(members::PolicyCommand),
+    Strip(members::Strip),
 }
 
 impl CopiesCommand {
@@ -55,6 +56,7 @@ impl CopiesCommand {
             Action::Rejoin(command) => command.run(),
             Action::HandOver(command) => command.run(),
             Action::Policy(command) => command.run(),
+            Action::Strip(command) => command.run(),
         }
     }
 }

@@ -422,7 +422,7 @@ pub(crate) fn no_copies() -> String {
 }
 
 /// What a person is told about a change of members that cannot be made. `name` is what it is about.
-fn explain(error: &MemberError, name: &str) -> String {
+pub(super) fn explain(error: &MemberError, name: &str) -> String {
     use TransitionFault as T;
     match error {
         MemberError::Transition(T::NoSlot(_)) => format!("{name}: copies are numbered 0 to 3"),
@@ -470,7 +470,8 @@ fn explain(error: &MemberError, name: &str) -> String {
     }
 }
 
-fn new_id() -> std::io::Result<Uuid> {
+/// A name that nobody else has.
+pub(super) fn new_id() -> std::io::Result<Uuid> {
     let mut id = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut id)?;
     Ok(Uuid(id))

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use farrier_core::copies::{CopyGroup, EpochId, Rules, lineage};
+use farrier_core::drive::convert::{NewGroup, Stripped};
 use farrier_core::drive::copies::{MemberError, NewCopy};
 use farrier_core::drive::ready;
 use farrier_core::drive::scrub::Scrub;
@@ -12,7 +13,7 @@ use farrier_core::media::check::Checks;
 use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{LiveCopies, OpenOptions};
 
-use super::members::{Driver, change, name, no_copies};
+use super::members::{Driver, change, name, new_id, no_copies};
 use super::{Changed, MemberChange, ScrubState, ScrubStatus, Seen, Status, milliseconds, of_open};
 use crate::device::{Devices, explain};
 use crate::writing::{note_scrub, rest_of_scrub};
@@ -38,7 +39,8 @@ impl std::fmt::Debug for OfflineGroup {
 }
 
 impl OfflineGroup {
-    /// Opens the volume on `devices` for writing. `filled` is told how many bytes were filled in where
+    /// Opens the volume on `devices` for writing. One without copies becomes one of copies if
+    /// `converts` says so. `filled` is told how many bytes were filled in where
     /// that takes time.
     ///
     /// # Errors
@@ -46,6 +48,7 @@ impl OfflineGroup {
     pub fn open(
         devices: &[PathBuf],
         copies: lineage::Options,
+        converts: bool,
         filled: impl Fn(u64) + 'static,
     ) -> Result<Self, String> {
         let path = devices.first().cloned().unwrap_or_default();
@@ -57,13 +60,51 @@ impl OfflineGroup {
         let named = |index: DeviceIndex| devices.get(usize::from(index.0)).map(PathBuf::as_path);
         let solo = ready(Solo::open_for_writing(opened, options, CACHE_BYTES))
             .map_err(|error| format!("{path}: {}", explain(&error, named)))?;
-        if solo.volume().copies().is_none() {
-            return Err(format!("{path}: {}", no_copies()));
-        }
         if let Some(origin) = super::origin() {
             solo.set_origin(origin);
         }
-        Ok(Self { solo, filled: Box::new(filled) })
+        let group = Self { solo, filled: Box::new(filled) };
+        match (group.group().is_some(), converts) {
+            (true, _) => Ok(group),
+            (false, true) => group.convert().map(|()| group),
+            (false, false) => Err(format!(
+                "{path}: is no volume of copies; `farrier format --copy A --copy B` makes one, and \
+                 `farrier copies add --convert` makes one of this"
+            )),
+        }
+    }
+
+    /// A volume without copies becomes one of copies, of which it is the first.
+    fn convert(&self) -> Result<(), String> {
+        let name = self.solo.storage().path(DeviceIndex(0)).unwrap_or(Path::new("")).display();
+        let ids = new_id().and_then(|group| Ok((group, new_id()?)));
+        let (group, device) =
+            ids.map_err(|error| format!("/dev/urandom: {error}; ids need random bytes"))?;
+        ready(self.solo.to_copies(NewGroup { group, device }))
+            .map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// Makes it a volume without copies, on the device of the copy `keep`; the other copies are taken
+    /// away. It goes on where it was broken off.
+    ///
+    /// # Errors
+    /// A sentence: why it cannot be, and what to do.
+    pub fn strip(&self, keep: u8) -> Result<Changed, String> {
+        let name = name(self, keep);
+        loop {
+            let stripped = ready(self.solo.strip(keep, BATCH));
+            let Stripped { is_done, .. } =
+                stripped.map_err(|error| super::members::explain(&error, &name))?;
+            if is_done {
+                break;
+            }
+        }
+        Ok(Changed {
+            schema: "farrier-copies-change-1".to_owned(),
+            copy: Some(keep),
+            text: format!("{name}: is a volume without copies; the others were taken away"),
+            next: "any program for HAMMER2 may use it; `farrier mount` takes it alone".to_owned(),
+        })
     }
 
     /// Changes members or rules.

@@ -28,12 +28,20 @@ pub(super) struct How {
     #[arg(skip)]
     master: Option<u8>,
 
+    /// Whether a volume without copies becomes one of copies.
+    #[arg(skip)]
+    converts: bool,
+
     /// Write one JSON document.
     #[arg(long)]
     json: bool,
 }
 
 impl How {
+    pub(super) const fn with_conversion(self, converts: bool) -> Self {
+        Self { converts, ..self }
+    }
+
     pub(super) const fn json(self) -> bool {
         self.json
     }
@@ -157,7 +165,7 @@ impl Group {
                 eprint!("\r{} filled in ", bytes(count));
             }
         };
-        OfflineGroup::open(devices, options, filled).map_err(Failure::new)
+        OfflineGroup::open(devices, options, how.converts, filled).map_err(Failure::new)
     }
 
     pub(super) fn not_done(&self, reply: Reply) -> Failure {
@@ -178,7 +186,7 @@ impl Group {
     }
 }
 
-fn tell(changed: &Changed, status: Option<&Status>, json: bool) -> Outcome {
+pub(super) fn tell(changed: &Changed, status: Option<&Status>, json: bool) -> Outcome {
     let mut out = io::stdout().lock();
     if json {
         let mut document = serde_json::to_value(changed)?;
