@@ -375,6 +375,14 @@ fn copies_go_and_come_back() {
     }
 }
 
+/// A file that was deleted and is still open is in no tree, so the walk does not find it: the copy is
+/// in sync without what the file held before, and whoever has it open loses that with the other copy.
+#[test]
+#[ignore = "a fault of the core that is not mended"]
+fn a_file_without_a_name_is_filled_in() {
+    run(432).unwrap();
+}
+
 #[test]
 fn a_volume_without_copies_has_none_to_attach() {
     let rack = Rack::new(&[SIZE, SIZE]).show(&[0]);
