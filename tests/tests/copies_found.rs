@@ -7,7 +7,7 @@ use farrier_core::flush::{HeaderWriter, valid};
 use farrier_core::fs::{New, Victim};
 use farrier_core::media::blockref::Blockref;
 use farrier_core::media::check::Checks;
-use farrier_core::media::header::{HEADER_LEN, SHADOW_SLOT, VolumeHeader};
+use farrier_core::media::header::{HEADER_LEN, HEADER_STRIDE, SHADOW_SLOT, VolumeHeader};
 use farrier_core::units::{Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 use farrier_tests::against::compare_pfs;
@@ -17,6 +17,7 @@ use farrier_tests::mounted::{Mounted, each_holds, format_copies};
 use farrier_tests::ops::{Op, Random};
 use farrier_tests::rack::{Mode, Rack};
 use farrier_tests::writing::WritingHost;
+use zerocopy::IntoBytes as _;
 
 /// What is packed into nothing smaller.
 const NOISE: u64 = 4;
@@ -178,7 +179,62 @@ fn a_header_that_missed_transactions_is_cut_short() {
         let host = host.unwrap_or_else(|error| panic!("{}: {error:?}", what()));
         let group = host.volume().group().unwrap();
         assert_eq!(group.headers().len(), 2, "{}: {:?}", what(), group.decision().notes);
+        let found = &group.headers()[1].header;
+        let is = |whole: &VolumeHeader| found.raw().as_bytes() == whole.raw().as_bytes();
+        assert!(is(&whole(&before)) || is(&whole(&after)), "{}: it is neither", what());
     }
+}
+
+/// A copy that is behind keeps its root, so that of two headers in one slot nothing but the freemap
+/// and what says so is new: with the freemap of one and the rest of the other, what is in use would be
+/// handed out again.
+#[test]
+fn a_header_has_the_freemap_of_its_time() {
+    let (rack, mut mounted, mut random) = used(&[3 << 30, 3 << 30], 3);
+    rack.set(1, Mode::Gone);
+    mounted.work(&mut random, 10).unwrap();
+    rack.set(1, Mode::Fine);
+    let mut mounted = mounted.again(&rack);
+    let headers = |rack: &Rack| -> Vec<Vec<u8>> {
+        (0..2).map(|slot| rack.bytes(1, slot * HEADER_STRIDE, HEADER_LEN)).collect()
+    };
+    let mut torn_ones = 0;
+    for number in 0..6 {
+        let before = headers(&rack);
+        create(&mut mounted, &format!("{number} {:0100}", 0));
+        mounted.flush().unwrap();
+        let after = headers(&rack);
+        for (before, after) in before.iter().zip(&after) {
+            let differs = |sector: &usize| {
+                let range = sector * SECTOR..(sector + 1) * SECTOR;
+                before[range.clone()] != after[range]
+            };
+            let sectors: Vec<usize> = (0..HEADER_LEN / SECTOR).filter(differs).collect();
+            for some in 1..(1_u32 << sectors.len()).saturating_sub(1) {
+                let mut torn = before.clone();
+                for (_, sector) in (0..).zip(&sectors).filter(|(bit, _)| some & 1 << bit != 0) {
+                    let range = sector * SECTOR..(sector + 1) * SECTOR;
+                    torn[range.clone()].copy_from_slice(&after[range]);
+                }
+                torn_ones += 1;
+                if let Ok(found) = VolumeHeader::parse(&torn, &checks()) {
+                    let is =
+                        |whole: &VolumeHeader| found.raw().as_bytes() == whole.raw().as_bytes();
+                    let is_whole = is(&whole(before)) || is(&whole(after));
+                    assert!(is_whole, "{some:b} of sectors {sectors:?} are new: it is neither");
+                }
+            }
+        }
+    }
+    assert!(torn_ones > 100, "{torn_ones}");
+}
+
+fn checks() -> Checks {
+    Checks::with_crc32c(crc32c::crc32c)
+}
+
+fn whole(bytes: &[u8]) -> VolumeHeader {
+    VolumeHeader::parse(bytes, &checks()).unwrap()
 }
 
 /// A header whose shadow had to stand for it is made whole as it was, also where its copy goes on

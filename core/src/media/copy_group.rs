@@ -41,6 +41,9 @@ pub const RO_COMPAT_KNOWN: u64 = 0;
 const ALL: u8 = (1 << COPIES_MAX) - 1;
 /// Bytes that the record's check code covers.
 const CHECKED: usize = COPY_GROUP_LEN - 4;
+/// What of its header the record is bound to beside the transaction: the roots and all else between
+/// the first sector and the record.
+const BOUND: core::ops::Range<usize> = 0x200..0x1000;
 
 /// The name of an epoch: 16 random bytes, never all zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -454,29 +457,35 @@ impl CopyGroup {
         header.copyinfo[..COPY_GROUP_LEN].copy_from_slice(&self.store());
     }
 
-    /// Has the record in `header`, if there is a whole one, say which transaction the header is of.
+    /// Has the record in `header`, if there is a whole one, say which transaction the header is of,
+    /// and what lies between its first sector and the record.
     ///
-    /// The header's own check codes do not bind the two together: that of a stretch which ends in
-    /// its own CRC is the same for all contents, so a header whose first sector, or whose record, is
-    /// of another time would pass for a whole one.
+    /// The header's own check codes do not bind these together: that of a stretch which ends in its
+    /// own CRC is the same for all contents, so a header whose first sector, or whose record, is of
+    /// another time would pass for a whole one; and where both are, and the root is the same as
+    /// before, one with the freemap of another time.
     pub(super) fn bind(header: &mut RawVolumeHeader) {
         let tid = header.mirror_tid.get();
+        let between = crc32c(&header.as_bytes()[BOUND]);
         let Ok(raw) = RawCopyGroup::mut_from_bytes(&mut header.copyinfo[..COPY_GROUP_LEN]) else {
             return;
         };
         if is_whole(raw) {
             raw.header_tid.set(tid);
+            raw.header_crc.set(between);
             raw.crc.set(crc32c(&raw.as_bytes()[..CHECKED]));
         }
     }
 
-    /// Whether the record in `header` is of the same transaction. One that does not say, or is
-    /// damaged, is not found wrong here.
+    /// Whether the record in `header` is of the same transaction, and of what lies before it. One
+    /// that does not say, or is damaged, is not found wrong here.
     pub(super) fn is_bound(header: &RawVolumeHeader) -> bool {
         let bytes = &header.copyinfo[..COPY_GROUP_LEN];
         let Ok(raw) = RawCopyGroup::ref_from_bytes(bytes) else { return true };
-        let tid = raw.header_tid.get();
-        tid == 0 || tid == header.mirror_tid.get() || !is_whole(raw)
+        let (tid, between) = (raw.header_tid.get(), raw.header_crc.get());
+        let is_of_it = tid == header.mirror_tid.get()
+            && (between == 0 || between == crc32c(&header.as_bytes()[BOUND]));
+        tid == 0 || is_of_it || !is_whole(raw)
     }
 
     /// Number of copies that the group is made of, whatever their state.
@@ -540,6 +549,7 @@ impl CopyGroup {
         raw.flush_seq.set(self.flush_seq);
         // the header says it when it is sealed
         raw.header_tid.set(0);
+        raw.header_crc.set(0);
         raw.epochs = [RawEpoch::new_zeroed(); EPOCHS_MAX + 1];
         for (raw, epoch) in raw.epochs.iter_mut().zip(self.history()) {
             store_epoch(epoch, raw);

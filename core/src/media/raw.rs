@@ -245,7 +245,9 @@ pub struct RawCopyGroup {
     pub flush_seq: U64,
     /// `mirror_tid` of the header that it lies in.
     pub header_tid: U64,
-    pub reserved_60: [u8; 32],
+    /// CRC-32C of what lies in that header between its first sector and the record.
+    pub header_crc: U32,
+    pub reserved_64: [u8; 28],
     /// The current epoch and the 15 before it, newest first.
     pub epochs: [RawEpoch; 16],
     pub reserved_580: [u8; 128],
@@ -262,6 +264,7 @@ const _: () = {
     assert!(offset_of!(RawCopyGroup, group) == 0x030);
     assert!(offset_of!(RawCopyGroup, flush_seq) == 0x050);
     assert!(offset_of!(RawCopyGroup, header_tid) == 0x058);
+    assert!(offset_of!(RawCopyGroup, header_crc) == 0x060);
     assert!(offset_of!(RawCopyGroup, epochs) == 0x080);
     assert!(offset_of!(RawCopyGroup, slots) == 0x600);
     assert!(offset_of!(RawCopyGroup, crc) == 0xffc);

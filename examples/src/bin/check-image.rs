@@ -26,7 +26,7 @@ impl Listener for Printer {
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let devices: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let image = Image::open(&devices, &Options::default())?;
-    let Ok(summary) = check(&image, true, &mut Printer);
+    let Ok(summary) = check(&image, true, None, &mut Printer);
     println!("{} blocks, {} inodes, {} names", summary.blocks, summary.inodes, summary.names);
     Ok(match summary.worst() {
         Some(Grade::Fatal) => ExitCode::from(4),

@@ -76,7 +76,7 @@ fn every_field_goes_there_and_back() {
 #[test]
 fn what_nobody_understands_survives() {
     let mut bytes = group().store();
-    for at in [0x14, 0x17, 0x60, 0x7f, 0x580, 0x5ff, 0x613, 0x768, 0x83f, 0xf00, 0xffb] {
+    for at in [0x14, 0x17, 0x64, 0x7f, 0x580, 0x5ff, 0x613, 0x768, 0x83f, 0xf00, 0xffb] {
         bytes[at] = 0xee;
     }
     sealed(&mut bytes);
@@ -142,7 +142,7 @@ fn every_refusal() {
 }
 
 /// `mirror_tid` of the header, in the record.
-const HEADER_TID: core::ops::Range<usize> = 0x58..0x60;
+const OF_HEADER: core::ops::Range<usize> = 0x58..0x64;
 
 #[test]
 fn a_record_is_of_one_header() {
@@ -154,6 +154,9 @@ fn a_record_is_of_one_header() {
     assert_eq!(CopyGroup::parse(&raw.copyinfo[..COPY_GROUP_LEN]), Ok(group()));
     assert!(CopyGroup::is_bound(&raw));
     raw.mirror_tid.set(8);
+    assert!(!CopyGroup::is_bound(&raw));
+    raw.mirror_tid.set(7);
+    raw.freemap_blockset[0].data_off.set(1);
     assert!(!CopyGroup::is_bound(&raw));
     // one that is damaged stays what it is, for others to judge
     raw.copyinfo[100] ^= 1;
@@ -181,7 +184,7 @@ fn any_bytes_get_an_answer_and_what_is_read_comes_back() {
         sealed(&mut bytes);
         // what it says of the header is said anew by each header
         let mut kept = bytes;
-        kept[HEADER_TID].fill(0);
+        kept[OF_HEADER].fill(0);
         sealed(&mut kept);
         if let Ok(group) = CopyGroup::parse(&bytes) {
             read += 1;
