@@ -1,0 +1,44 @@
+//! The record of copies and the header that it lies in are of one time.
+//!
+//! The header's own check codes do not bind them together: that of a stretch which ends in its own CRC
+//! is the same for all contents, so a header whose first sector, or whose record, is of another time
+//! would pass for a whole one; and where both are, and the root is the same as before, one with the
+//! freemap of another time.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{CHECKED, COPY_GROUP_LEN, CopyGroup, is_whole};
+use crate::media::check::crc32c;
+use crate::media::raw::{RawCopyGroup, RawVolumeHeader};
+
+/// What of its header the record is bound to beside the transaction: the roots and all else between
+/// the first sector and the record.
+const BOUND: core::ops::Range<usize> = 0x200..0x1000;
+
+impl CopyGroup {
+    /// Has the record in `header`, if there is a whole one, say which transaction the header is of,
+    /// and what lies between its first sector and the record.
+    pub(in crate::media) fn bind(header: &mut RawVolumeHeader) {
+        let tid = header.mirror_tid.get();
+        let between = crc32c(&header.as_bytes()[BOUND]);
+        let Ok(raw) = RawCopyGroup::mut_from_bytes(&mut header.copyinfo[..COPY_GROUP_LEN]) else {
+            return;
+        };
+        if is_whole(raw) {
+            raw.header_tid.set(tid);
+            raw.header_crc.set(between);
+            raw.crc.set(crc32c(&raw.as_bytes()[..CHECKED]));
+        }
+    }
+
+    /// Whether the record in `header` is of the same transaction, and of what lies before it. One
+    /// that does not say, or is damaged, is not found wrong here.
+    pub(in crate::media) fn is_bound(header: &RawVolumeHeader) -> bool {
+        let bytes = &header.copyinfo[..COPY_GROUP_LEN];
+        let Ok(raw) = RawCopyGroup::ref_from_bytes(bytes) else { return true };
+        let (tid, between) = (raw.header_tid.get(), raw.header_crc.get());
+        let is_of_it = tid == header.mirror_tid.get()
+            && (between == 0 || between == crc32c(&header.as_bytes()[BOUND]));
+        tid == 0 || is_of_it || !is_whole(raw)
+    }
+}
