@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::volume::Service;
+use super::volume::{Service, unmounted};
 use super::{farrier, fresh, run, wait_for};
 
 /// A volume of copies in image files of a folder of its own.
@@ -69,7 +69,7 @@ pub(crate) fn serve(images: &[PathBuf], options: &[&str]) -> Service {
 
 /// Unmounts, and gives what the process said.
 pub(crate) fn end(mount: Service) -> String {
-    let (_, error, code) = run(&["umount".as_ref(), mount.path.as_os_str()]);
+    let (error, code) = unmounted(&mount.path);
     assert_eq!((code, error.as_str()), (0, ""), "{}", mount.said());
     mount.said()
 }

@@ -66,6 +66,21 @@ pub(crate) struct Service {
     log: PathBuf,
 }
 
+/// Unmounts `path`: what the command said, and its exit code.
+///
+/// Tests that run beside this one start programs, and such a one has every open file of this process
+/// until it runs what it is for. So the mount may be busy for a moment, by nobody's fault.
+pub(crate) fn unmounted(path: &Path) -> (String, i32) {
+    let end = Instant::now() + SERVICE_TIME_MAX;
+    loop {
+        let (_, error, code) = run(&["umount".as_ref(), path.as_os_str()]);
+        if !error.contains(": busy;") || Instant::now() > end {
+            return (error, code);
+        }
+        std::thread::yield_now();
+    }
+}
+
 impl Service {
     /// Mounts `device`, which may carry a label.
     pub(crate) fn start(device: &Path, options: &[&str]) -> Self {
@@ -93,7 +108,7 @@ impl Service {
 
     /// Ends it as a person would. The process has nothing to complain of.
     pub(crate) fn unmount(mut self) {
-        let (_, error, code) = run(&["umount".as_ref(), self.path.as_os_str()]);
+        let (error, code) = unmounted(&self.path);
         assert_eq!((code, error.as_str()), (0, ""), "{}", self.said());
         let status = ended(&mut self.child, SERVICE_TIME_MAX).expect("the process ends");
         assert!(status.success(), "{status}: {}", self.said());
