@@ -14,7 +14,7 @@ use super::failure::Outcome;
 /// Volumes of copies: the same file system on up to four devices.
 ///
 /// `farrier format --copy A --copy B` makes one; `farrier mount A B DIR` mounts it. A copy that fails
-/// is left behind while the others go on; the next mount with all devices brings it up to date.
+/// is left behind while the others go on; when it comes back, it is brought up to date.
 /// `farrier events` tells what happened. Most commands work on a mounted volume, named by its
 /// directory, and on one that is not, named by all its devices.
 #[derive(Debug, Args)]
