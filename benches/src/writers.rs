@@ -44,25 +44,40 @@ pub fn sequential(path: &Path, len: u64, stop: &Stop) -> Outcome<f64> {
     Ok(len as f64 / MIB as f64 / start.elapsed().as_secs_f64())
 }
 
+/// How long synced overwrites took.
+#[derive(Clone, Copy, Debug)]
+pub struct Overwritten {
+    /// Pieces per second.
+    pub per_second: f64,
+    /// Microseconds of the middle one.
+    pub median_us: f64,
+}
+
 /// Overwrites `count` aligned pieces of 4 KiB of a file of `len` bytes, wherever chance (always the
-/// same) leads, and syncs the file after each; pieces per second.
+/// same) leads, and syncs the file after each.
 ///
 /// # Errors
 /// It cannot be written, or somebody wants to stop.
-pub fn overwrite(path: &Path, len: u64, count: u32, stop: &Stop) -> Outcome<f64> {
+pub fn overwrite(path: &Path, len: u64, count: u32, stop: &Stop) -> Outcome<Overwritten> {
     let file = OpenOptions::new().write(true).open(path).during(path.display())?;
     let mut chance = Chance::new(3);
     let mut piece = [0; PAGE];
     chance.fill(&mut piece);
+    let mut times = Vec::new();
     let start = Instant::now();
     for number in 0..count {
         piece[..4].copy_from_slice(&number.to_le_bytes());
         let offset = chance.below(len / PAGE as u64) * PAGE as u64;
+        let began = Instant::now();
         file.write_all_at(&piece, offset).during(path.display())?;
         file.sync_data().during(path.display())?;
+        times.push(began.elapsed().as_secs_f64() * 1e6);
         stop.go_on()?;
     }
-    Ok(f64::from(count) / start.elapsed().as_secs_f64())
+    let per_second = f64::from(count) / start.elapsed().as_secs_f64();
+    times.sort_by(f64::total_cmp);
+    let median_us = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
+    Ok(Overwritten { per_second, median_us })
 }
 
 /// Small files, and what is done with all of them in their order.

@@ -16,11 +16,11 @@ pub(crate) fn bench(workspace: &Workspace, words: &[String]) -> Outcome {
         }
         Some((which, words)) => match which.as_str() {
             "inside" => inside(workspace, words),
-            "outside" | "writing" | "mirrors" => mounts(workspace, which, words),
+            "outside" | "writing" | "mirrors" | "copies" => mounts(workspace, which, words),
             "encodings" | "resync" => program(workspace, which, words),
             _ => Err(Failure::new(format!(
-                "`bench {which}`: name `inside`, `outside`, `writing`, `mirrors`, `encodings` or \
-                 `resync`, then its own arguments"
+                "`bench {which}`: name `inside`, `outside`, `writing`, `copies`, `mirrors`, \
+                 `encodings` or `resync`, then its own arguments"
             ))),
         },
     }

@@ -210,10 +210,11 @@ cargo xtask TASK [OPTIONS]
   setup [--no-web]
                   get what is missing: Debian packages, both wasm targets, npm packages
                   --no-web without browser, Node.js and bindgen
-  bench [inside [ARGS] | outside [ARGS] | writing [ARGS]]
+  bench [inside [ARGS] | outside [ARGS] | writing [ARGS] | copies [ARGS]]
                   inside   the core's own parts (ARGS: `--help` of divan)
                   outside  mounts beside peers, check beside cat (ARGS: `outside --help`; root)
                   writing  mounts that are written to, beside peers and a ceiling (likewise)
+                  copies   mounts of two copies and of one of them, beside one device
   web [--release] build the page into host-web/dist
                   --release  also shrink it with binaryen
   wasi            build the WASI module into target/wasi/farrier.wasm

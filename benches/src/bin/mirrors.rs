@@ -14,6 +14,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use farrier_benches::failure::{During, Failure, Outcome};
+use farrier_benches::mounts::{again, is_mount_point, unmount};
 use farrier_benches::place::{Stop, Work};
 use farrier_benches::run::{find, run, wait_until};
 use farrier_benches::systems::Loop;
@@ -403,29 +404,6 @@ impl Drop for Pair {
             let _ = daemon.wait();
         }
     }
-}
-
-/// Devices stay busy for a moment after a program that had them is gone.
-fn again(work: impl Fn() -> Outcome) -> Outcome {
-    let mut last = Ok(());
-    wait_until(|| {
-        last = work();
-        last.is_ok()
-    });
-    last
-}
-
-fn unmount(at: &Path) -> Outcome {
-    match wait_until(|| run("umount", &[at]).is_ok() || !is_mount_point(at)) {
-        true => Ok(()),
-        false => Err(Failure::new(format!("{} stays busy", at.display()))),
-    }
-}
-
-fn is_mount_point(at: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let at = at.to_string_lossy();
-    mounts.lines().any(|line| line.split(' ').nth(1) == Some(&at))
 }
 
 /// Bytes that nothing compresses, the same in every run.

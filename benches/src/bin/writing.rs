@@ -223,7 +223,7 @@ impl Turn<'_> {
         let figure = writers::sequential(&path, len, self.stop)?;
         self.add(&format!("write {} MiB, fsync", len >> 20), Unit::MibPerSecond, figure);
         let figure = writers::overwrite(&path, len, self.amounts.overwrites, self.stop)?;
-        self.add("overwrite 4 KiB anywhere, fsync each", Unit::PerSecond, figure);
+        self.add("overwrite 4 KiB anywhere, fsync each", Unit::PerSecond, figure.per_second);
         fs::remove_file(&path).during("cannot remove the large file")?;
         writers::settle(root)
     }
