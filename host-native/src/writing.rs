@@ -61,6 +61,9 @@ pub struct WriteOptions {
     pub commit_interval: Duration,
     /// Threads that compress and compute check codes.
     pub threads: usize,
+    /// Copies that are not here at the opening are left alone, wherever they appear: they come back
+    /// by somebody's word only.
+    pub only_named: bool,
 }
 
 impl WriteOptions {
@@ -80,6 +83,7 @@ impl Default for WriteOptions {
             dirty_bytes_max: part.clamp(DIRTY_BYTES_MIN, Self::DIRTY_BYTES),
             commit_interval: Self::COMMIT_INTERVAL,
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, 4)),
+            only_named: false,
         }
     }
 }
@@ -136,7 +140,7 @@ impl Writing {
             store: Arc::clone(store),
             options,
             memory: RwLock::new(memory),
-            watch: Watch::of(&flusher),
+            watch: Watch::of(&flusher, options.only_named),
             scrubbing: Scrubbing::default(),
             flusher: Mutex::new(flusher),
             scanning: Mutex::default(),

@@ -179,6 +179,39 @@ fn a_copy_that_was_missing_or_detached_is_attached_when_somebody_says_so() {
 }
 
 #[test]
+fn a_copy_that_was_left_out_stays_out_though_it_is_there() {
+    if !can_mount() {
+        return;
+    }
+    let mut copies = Copies::new("left-out", "stall_timeout=2");
+    let third = copies.folder.join("c.img");
+    let third = third.to_str().unwrap();
+    let path = copies.path().to_str().unwrap().to_owned();
+    let added = run(&["copies", "add", "--size", "256M", &path, third]);
+    assert_eq!(added.2, 0, "{added:?}");
+    copies.wait_until_healthy();
+    let _ = copies.end();
+    let only = ["-o", "nosearch,accept_missing,stall_timeout=2", third];
+    copies.mount = Some(Service::start(&copies.images[1], &only));
+    wait_for("the mount answers", || copies.status().1 != 1);
+    shell(copies.path(), "echo without > file && sync file");
+    // whoever looks for a copy that was pulled comes by the one that was left out
+    copies.outer.take().unwrap().kill();
+    shell(copies.path(), "echo behind > file && sync file");
+    let outer = copies.volume.mount();
+    fs::remove_file(&copies.images[1]).unwrap();
+    symlink(outer.path.join("b.img"), &copies.images[1]).unwrap();
+    copies.outer = Some(outer);
+    wait_for("the pulled one comes back", || copies.status().0.contains("[3/2] [_II]"));
+    let path = copies.path().to_str().unwrap().to_owned();
+    let left_out = copies.images[0].to_str().unwrap();
+    let attached = run(&["copies", "attach", &path, left_out]);
+    assert!(attached.0.contains("attached as copy 0"), "{attached:?}");
+    copies.wait_until_healthy();
+    let _ = copies.end();
+}
+
+#[test]
 fn reads_go_on_when_a_device_hangs() {
     if !can_mount() {
         return;

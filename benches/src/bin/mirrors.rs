@@ -300,7 +300,8 @@ impl Pair {
         command(&["mount".as_ref(), a.as_ref(), b.as_ref(), at.as_ref()])?;
         self.fill(&at)?;
         unmount(&at)?;
-        let alone = ["mount".as_ref(), "--accept-missing".as_ref(), a.as_ref(), at.as_ref()];
+        let options = ["mount", "--accept-missing", "--only"].map(std::ffi::OsStr::new);
+        let alone = [&options[..], &[a.as_ref(), at.as_ref()]].concat();
         again(|| command(&alone))?;
         self.change(&at)?;
         unmount(&at)?;

@@ -53,7 +53,8 @@ pub(crate) struct Mount {
     #[arg(long)]
     accept_missing: bool,
 
-    /// Use the devices that are named, and do not look for further copies; as -o nosearch.
+    /// Use the devices that are named, and do not look for further copies, now or later; as
+    /// -o nosearch.
     #[arg(long)]
     only: bool,
 
@@ -102,7 +103,8 @@ Options for -o:
                          for
   nosearch               of a volume of copies: use the devices that are named, and do not look for
                          the others where they were last, beside the first one, and on all block
-                         devices; accept_missing, master and only_copy do not look either
+                         devices, neither now nor later; accept_missing, master and only_copy do not
+                         look at the mount either, but take in copies that appear later
   master=N               believe copy N (0 to 3), where the copies do not agree
   only_copy=N            show what copy N holds by itself, whatever the others say; read-only
   fsname=NAME            what lists of mounts call the source (default: the first device)
@@ -120,6 +122,7 @@ impl Mount {
         }
         options.read_only |= self.read_only;
         options.searches &= !self.only;
+        options.writing.only_named = !options.searches;
         options.copies.accept_missing |= self.accept_missing;
         options.copies.master = self.master.or(options.copies.master);
         options.copies.only_copy = self.only_copy.or(options.copies.only_copy);

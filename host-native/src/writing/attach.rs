@@ -8,7 +8,8 @@
 //! * A device is opened again only when everything that was sent to it before has come to its end.
 //! * One that fails again is tried ever less often, up to a limit, so that it does not keep the
 //!   volume busy with leaving it behind.
-//! * A copy that somebody detached, or that was left behind for its errors, is not looked for.
+//! * A copy that somebody detached, that was left behind for its errors, or that was left out at the
+//!   mount (`--only`) is not looked for.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -17,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use farrier_core::copies::{CopyGroup, CopySet, CopyState};
+use farrier_core::copies::{CopyGroup, CopySet};
 use farrier_core::drive::attach::{AttachError, attach, identify};
 use farrier_core::drive::ready;
 use farrier_core::media::copy_group::COPIES_MAX;
@@ -108,23 +109,22 @@ impl Writing {
         let mut known = block_devices();
         let mut fresh = BTreeSet::new();
         loop {
-            let (group, detached) = {
+            let (group, awaited) = {
                 let state = watch.lock();
-                let (group, detached) = (state.group.clone(), state.detached);
-                let pause = if out(&group, detached) == 0 { REST } else { LOOK };
+                let awaited = state.awaited();
+                let pause = if awaited == 0 { REST } else { LOOK };
                 let is_same = |state: &mut super::watch::WatchState| {
-                    !state.is_closing && out(&state.group, state.detached) == out(&group, detached)
+                    !state.is_closing && state.awaited() == awaited
                 };
                 let waited = watch.wake.wait_timeout_while(state, pause, is_same);
                 let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
                 if state.is_closing {
                     return;
                 }
-                (state.group.clone(), state.detached)
+                (state.group.clone(), state.awaited())
             };
             self.record_losses();
-            let out = out(&group, detached);
-            if out == 0 {
+            if awaited == 0 {
                 (known, fresh) = (block_devices(), BTreeSet::new());
             } else {
                 let now = block_devices();
@@ -133,7 +133,7 @@ impl Writing {
                 known = now;
             }
             for (slot, absent) in (0..).zip(&mut absent) {
-                if out & 1 << slot == 0 {
+                if awaited & 1 << slot == 0 {
                     absent.is_out = false;
                     continue;
                 }
@@ -216,7 +216,9 @@ impl Writing {
         }
         let done = self.attach_if(path, None, true);
         if let (Ok(slot), Some(watch)) = (&done, &self.watch) {
-            watch.lock().detached &= !(1 << slot);
+            let state = &mut *watch.lock();
+            state.detached &= !(1 << slot);
+            state.unnamed &= !(1 << slot);
         }
         done.map_err(|error| match error {
             NotAttached::Open(text) => text,
@@ -281,12 +283,6 @@ pub(super) fn end(thread: JoinHandle<()>) {
         // a thread that panicked has nothing to give back
         let _ = thread.join();
     }
-}
-
-/// Copies that are out and may come back by themselves.
-fn out(group: &CopyGroup, detached: u8) -> u8 {
-    let is_out = |slot: &u8| group.slot(*slot).is_some_and(|copy| copy.state == CopyState::Out);
-    (0..4).filter(is_out).fold(0, |mask, slot| mask | 1 << slot) & !detached
 }
 
 /// The place that a record names, if it is one.

@@ -39,6 +39,8 @@ pub(super) struct WatchState {
     counts: [Counts; COPIES_MAX],
     /// Copies that somebody said to leave behind, and that do not come back by themselves.
     pub(super) detached: u8,
+    /// Copies that were not here at the opening, where only those are to be used that were.
+    pub(super) unnamed: u8,
     /// Copies that are taken away as soon as another one holds everything.
     pub(super) replaced: Vec<Replaced>,
     pub(super) is_closing: bool,
@@ -73,14 +75,27 @@ impl Replaced {
 }
 
 impl WatchState {
+    /// Copies that are out, and may come back without anybody's word.
+    pub(super) fn awaited(&self) -> u8 {
+        let is_out =
+            |slot: &u8| self.group.slot(*slot).is_some_and(|copy| copy.state == CopyState::Out);
+        let out = (0..4).filter(is_out).fold(0, |mask, slot| mask | 1 << slot);
+        out & !self.detached & !self.unnamed
+    }
+
     pub(super) fn is_replacement_due(&self) -> bool {
         self.replaced.iter().any(|one| one.is_due(&self.group))
     }
 }
 
 impl Watch {
-    pub(super) fn of(flusher: &Flusher) -> Option<Self> {
-        let group = flusher.lineage()?.group().clone();
+    /// With `only_named`, copies that are not here are not waited for.
+    pub(super) fn of(flusher: &Flusher, only_named: bool) -> Option<Self> {
+        let lineage = flusher.lineage()?;
+        let group = lineage.group().clone();
+        let is_here = |slot: u8| lineage.live().device(slot).is_some();
+        let unnamed = (0..4).filter(|slot| only_named && !is_here(*slot));
+        let unnamed = unnamed.fold(0, |mask, slot| mask | 1 << slot);
         let state = WatchState {
             group,
             run: None,
@@ -88,6 +103,7 @@ impl Watch {
             events: Log::default(),
             counts: Default::default(),
             detached: 0,
+            unnamed,
             replaced: Vec::new(),
             is_closing: false,
         };
