@@ -23,6 +23,7 @@ pub mod resync;
 pub mod scrub;
 pub mod solo;
 mod space;
+pub mod witness;
 
 pub use blocks::{
     Got, read_any, read_block, read_stored, rewrite_piece, write_header, write_piece,

@@ -49,6 +49,8 @@ pub enum Error {
     ReadOnly,
     /// The last copy that was in sync is lost: nothing can be changed any more.
     Halted,
+    /// A copy was lost, and the witness cannot be told of it: nothing can be changed any more.
+    Unwitnessed,
     /// The file would become larger than one can be.
     FileTooLarge,
     /// An inode has as many names as it can have.
@@ -88,6 +90,10 @@ impl fmt::Display for Error {
             Self::Halted => f.write_str(
                 "the last good copy is lost; unmount, attach it again, or choose another one with \
                  `farrier copies promote`",
+            ),
+            Self::Unwitnessed => f.write_str(
+                "a copy is lost, and the witness, which has to know of that, cannot be told; unmount, \
+                 see to the witness, and mount again",
             ),
             Self::FileTooLarge => f.write_str("file too large"),
             Self::TooManyNames => f.write_str("too many names of one inode"),

@@ -23,7 +23,7 @@ pub fn errno(error: &Error) -> Errno {
         Error::FileTooLarge => Errno::FBIG,
         Error::TooManyNames => Errno::MLINK,
         Error::NotSupported => Errno::OPNOTSUPP,
-        Error::Halted => Errno::IO,
+        Error::Halted | Error::Unwitnessed => Errno::IO,
         Error::Busy => Errno::BUSY,
         Error::Device(DeviceFault { cause: FaultCause::ReadOnly, .. }) => Errno::ROFS,
         Error::Device(DeviceFault { cause: FaultCause::NoSpace, .. }) => Errno::NOSPC,

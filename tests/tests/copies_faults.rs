@@ -148,7 +148,7 @@ fn bad_blocks_long_ago_do_not_count() {
 }
 
 fn rules(on_missing: OnMissing, min_copies: u8) -> Rules {
-    Rules { runtime: Runtime::Any, on_missing, min_copies }
+    Rules { runtime: Runtime::Any, on_missing, min_copies, wait_seconds: 0, promote: None }
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn a_copy_without_headers_is_one_that_is_missing() {
 fn a_majority_goes_on_unasked() {
     let (rack, mut mounted, mut random) = used(&[64 * MIB; 3], 9);
     let (runtime, on_missing, min_copies) = (Runtime::Majority, OnMissing::ReadOnly, 1);
-    let rules = Rules { runtime, on_missing, min_copies };
+    let rules = Rules { runtime, on_missing, min_copies, wait_seconds: 0, promote: None };
     ready(mounted.host.set_rules(rules)).unwrap();
     mounted.work(&mut random, 10).unwrap();
     spoil_headers(&rack, 2, &[7; 512]);

@@ -12,12 +12,13 @@ mod refused;
 use alloc::vec::Vec;
 
 use crate::media::copy_group::{
-    COPIES_MAX, Cause, CopyGroup, CopyGroupFault, CopyState, EpochId, OnMissing, RO_COMPAT_KNOWN,
+    COPIES_MAX, Cause, CopyGroup, CopyGroupFault, CopyState, OnMissing, RO_COMPAT_KNOWN,
 };
 use crate::units::{DeviceIndex, Tid, Uuid};
 
 use super::epoch::Stamp;
 use super::transitions::TransitionFault;
+use super::witness::{Heard, Told, needs_witness};
 use judge::{Bench, choose_head};
 
 pub use judge::{Return, returning};
@@ -51,8 +52,8 @@ pub struct Options {
     pub master: Option<u8>,
     /// Show what the copy in this slot holds by itself, read-only, whatever the others say.
     pub only_copy: Option<u8>,
-    /// The newest epoch by the witness, if it could be asked.
-    pub witness: Option<EpochId>,
+    /// What the witness said, if it could be asked.
+    pub witness: Option<Heard>,
     /// The list of known damage has no room for more.
     pub damage_list_full: bool,
 }
@@ -64,6 +65,9 @@ pub struct Mint {
     pub members: u8,
     /// Why.
     pub cause: Cause,
+    /// The operator said, now or beforehand, that those who are left out may have gone on: the
+    /// witness need not be reached.
+    pub is_accepted: bool,
 }
 
 /// Something that the operator should know, and that stops nothing.
@@ -104,6 +108,8 @@ pub struct Decision {
     pub after: Tid,
     /// What the operator should know.
     pub notes: Vec<Note>,
+    /// What the witness, if there is one, has to be told.
+    pub told: Told,
 }
 
 impl Decision {
@@ -114,6 +120,10 @@ impl Decision {
     /// The stamp's id is not a new one.
     pub fn begin(&mut self, stamp: &Stamp) -> Result<(), TransitionFault> {
         if let Some(mint) = self.mint {
+            self.told.note(self.group.epoch.members, mint.members);
+            if mint.is_accepted {
+                self.told.forgive();
+            }
             self.group.begin(mint.cause, stamp)?;
             self.group.flush_seq = self.group.flush_seq.saturating_add(1);
             self.mint = None;
@@ -137,8 +147,8 @@ pub fn decide(found: &[Found], options: &Options) -> Result<Decision, Refused> {
     let bench = Bench::new(&records, head)?;
     let master = bench.master(options.master)?;
     let (group, notes) = bench.settle(master);
-    let accepted = OnMissing::Accept == group.policy.on_missing;
     let safety = bench.safety(options);
+    let accepted = is_accepted_by_rule(&group, safety);
     let mut writable = first_obstacle(found, &records, &group, options, safety);
     if let Err(ReadOnly::Missing { members }) = writable
         && bench.book().policy.on_missing == OnMissing::Refuse
@@ -152,9 +162,16 @@ pub fn decide(found: &[Found], options: &Options) -> Result<Decision, Refused> {
         writable = Err(ReadOnly::OlderRoot { slot });
     }
     let members = group.in_sync();
+    let is_accepted = safety.is_err() || options.accept_missing;
+    let left = group.epoch.members & !members;
+    let is_unheard = needs_witness(&group) && options.witness.is_none();
+    if writable.is_ok() && left != 0 && is_unheard && !is_accepted {
+        writable = Err(ReadOnly::Unwitnessed { members: left });
+    }
     let token_used = safety.is_err() && !accepted;
     let mint = (writable.is_ok() && members != group.epoch.members).then_some(Mint {
         members,
+        is_accepted,
         cause: if token_used {
             Cause::AcceptedMissing
         } else if bench.missing() == 0 {
@@ -172,6 +189,7 @@ pub fn decide(found: &[Found], options: &Options) -> Result<Decision, Refused> {
         after: bench.after(),
         group,
         notes,
+        told: Told::opened(options.witness.as_ref(), is_accepted),
     })
 }
 
@@ -270,7 +288,8 @@ fn view_of(slot: u8, records: &[Record<'_>]) -> Result<Decision, Refused> {
     }
     let writable = Err(ReadOnly::OneCopy { slot });
     let (lagging, mint, after, notes) = (0, None, one.tid, Vec::new());
-    Ok(Decision { writable, master: slot, devices, group, lagging, mint, after, notes })
+    let told = Told::default();
+    Ok(Decision { writable, master: slot, devices, group, lagging, mint, after, notes, told })
 }
 
 /// The first reason not to write that the operator's word, as far as given, does not overcome.
@@ -295,8 +314,7 @@ fn first_obstacle(
     if let Some((device, fault)) = broken.filter(|_| !options.accept_missing) {
         return Err(ReadOnly::Record { device, fault });
     }
-    let is_accepted = options.accept_missing || group.policy.on_missing == OnMissing::Accept;
-    if !is_accepted {
+    if !options.accept_missing && !is_accepted_by_rule(group, safety) {
         safety?;
     }
     let (have, need) = (group.in_sync().count_ones(), group.min_copies);
@@ -304,6 +322,12 @@ fn first_obstacle(
         return Err(ReadOnly::TooFew { have: have.to_le_bytes()[0], need });
     }
     Ok(())
+}
+
+/// Whether the rule of the group is to go on without those that are missing. It was stored beforehand:
+/// it does not overrule a witness who knows better.
+fn is_accepted_by_rule(group: &CopyGroup, safety: Result<(), ReadOnly>) -> bool {
+    group.policy.on_missing == OnMissing::Accept && !matches!(safety, Err(ReadOnly::Witness { .. }))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Pure rules over what stands on media ([`crate::media::copy_group`]): which blocks of which copy
 //! are believed ([`CopySet`]), what the copies that were found make together ([`lineage`]), how the
-//! record changes when a copy fails, comes back, is added or taken away ([`transitions`]), and the
-//! epochs in between ([`epoch`]). This room knows no device, no clock and no randomness: what it
+//! record changes when a copy fails, comes back, is added or taken away ([`transitions`]), the epochs in
+//! between ([`epoch`]), and what a third place is told of them ([`witness`]). This room knows no device, no clock and no randomness: what it
 //! needs of them are arguments. `docs/copies.md` tells it in order.
 
 pub mod epoch;
@@ -11,10 +11,11 @@ pub mod lineage;
 pub mod mutations;
 mod set;
 pub mod transitions;
+pub mod witness;
 
 pub use crate::media::copy_group::{
     Cause, CopyGroup, CopyGroupFault, CopySlot, CopyState, Epoch, EpochId, OnMissing, Policy,
-    Runtime,
+    Runtime, WitnessPlace,
 };
 pub use crate::media::distrust::{Distrust, FOREVER, Interval};
 pub use set::CopySet;

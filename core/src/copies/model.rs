@@ -7,15 +7,21 @@
 //!   operator ever said to go on without it?
 //! * does a device that may be written now hold an acknowledged write that the master lacks? Then
 //!   two histories would be merged silently.
+//!
+//! With a witness, that comes and goes too; it is told by the same rules as by a commit
+//! ([`drive::witness`](crate::drive::witness)).
 
 use alloc::vec::Vec;
 
 use crate::media::copy_group::{Cause, CopyGroup, CopySlot, CopyState, Epoch, EpochId, Runtime};
+use crate::media::witness::Testimony;
 use crate::units::{DeviceIndex, Tid, Uuid, WallTime};
 
 use super::Distrust;
+use super::WitnessPlace;
 use super::epoch::{Stamp, may_continue};
 use super::lineage::{Decision, Found, Options, Refused, decide};
+use super::witness::{Heard, Told};
 
 /// A write, as the omniscient sees it.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -45,11 +51,20 @@ struct Mounted {
     tid: Tid,
     /// An operator's word was used, and nothing written since.
     token: bool,
+    told: Told,
+}
+
+/// The third place.
+#[derive(Clone)]
+struct Witness {
+    holds: Testimony,
+    is_reached: bool,
 }
 
 #[derive(Clone)]
 struct World {
     disks: Vec<Disk>,
+    witness: Option<Witness>,
     mounted: Option<Mounted>,
     acknowledged: Vec<u32>,
     next: u32,
@@ -68,6 +83,10 @@ enum Step {
     LoseAndCrash(u8, u8),
     /// What is attached and out of date is brought up to date.
     Sync,
+    /// The witness comes or goes.
+    Reach(bool),
+    /// The devices of this set are mounted, and power is cut when these have the new epoch.
+    MountAndCrash(u8, u8),
     /// The devices of this set are mounted; with a token or without.
     Mount(u8, bool),
     /// The same, choosing the side of that slot.
@@ -103,6 +122,7 @@ impl World {
             |slot| Disk { record: group.for_slot(slot).unwrap(), tid: Tid(1), holds: Vec::new() };
         let mut world = Self {
             disks: (0..count).map(disk).collect(),
+            witness: None,
             mounted: None,
             acknowledged: Vec::new(),
             next: 0,
@@ -110,6 +130,52 @@ impl World {
         };
         world.mount((1 << count) - 1, Options::default());
         world
+    }
+
+    /// As [`new`](Self::new), with a witness.
+    fn with_witness(count: u8, runtime: Runtime) -> Self {
+        let mut world = Self::new(count, runtime);
+        let id = Uuid([77; 16]);
+        for disk in &mut world.disks {
+            disk.record.set_witness(Some(WitnessPlace::new(id, b"w")));
+        }
+        let holds = Testimony::of(&world.disks[0].record);
+        world.witness = Some(Witness { holds, is_reached: true });
+        world.mount((1 << count) - 1, Options::default());
+        world
+    }
+
+    /// What the witness says, if it is there.
+    fn heard(&self) -> Option<Heard> {
+        let witness = self.witness.as_ref().filter(|witness| witness.is_reached);
+        witness.map(|witness| Heard::of(&witness.holds))
+    }
+
+    /// The witness is told of the epoch of what is mounted; if it has to know and cannot, that ends.
+    fn tell(&mut self) {
+        let Some(mounted) = self.mounted.as_mut() else { return };
+        let Some(telling) = mounted.told.telling(&mounted.group, mounted.tid) else { return };
+        let witness = self.witness.as_mut().filter(|witness| witness.is_reached);
+        match witness {
+            Some(witness) if telling.judge(&witness.holds).is_ok() => {
+                witness.holds = telling.testimony();
+                mounted.told.done(mounted.group.epoch.id);
+            }
+            _ if mounted.told.is_owed(&mounted.group) => self.mounted = None,
+            _ => {}
+        }
+    }
+
+    /// Begins an epoch, of which the witness is told.
+    fn begin(&mut self, cause: Cause) {
+        let tid = self.mounted.as_ref().map_or(Tid(0), |mounted| Tid(mounted.tid.0 + 1));
+        let stamp = self.stamp(tid);
+        if let Some(mounted) = self.mounted.as_mut() {
+            let before = mounted.group.epoch.members;
+            mounted.group.begin(cause, &stamp).unwrap();
+            mounted.told.note(before, mounted.group.epoch.members);
+        }
+        self.tell();
     }
 
     fn stamp(&mut self, tid: Tid) -> Stamp {
@@ -124,11 +190,21 @@ impl World {
         for set in 1..=all {
             steps.push(Step::Mount(set, false));
             // an operator's word counts only where something is in the way
-            match self.decide(set, &Options::default()) {
+            match self.decide(set, &self.options()) {
                 Ok(decision) if decision.writable.is_ok() => {}
                 Ok(_) => steps.push(Step::Mount(set, true)),
                 Err(_) => steps.extend(bits(set).map(|slot| Step::Choose(set, slot))),
             }
+            if self.witness.is_some() {
+                let decision = self.decide(set, &self.options());
+                let mint = decision.ok().and_then(|decision| decision.mint);
+                let parts = mint.map_or(0, |mint| mint.members);
+                let parts = (0..parts).filter(|part| part & !parts == 0);
+                steps.extend(parts.map(|part| Step::MountAndCrash(set, part)));
+            }
+        }
+        if let Some(witness) = &self.witness {
+            steps.push(Step::Reach(!witness.is_reached));
         }
         let Some(mounted) = &self.mounted else { return steps };
         steps.extend([Step::Flush, Step::Sync]);
@@ -137,7 +213,9 @@ impl World {
         steps.extend((1..=mounted.here).filter(|set| set & !mounted.here == 0).map(Step::Lose));
         for slot in bits(mounted.here) {
             let rest = members & !(1 << slot);
-            let parts = (1..rest).filter(|set| set & !rest == 0);
+            // told to the witness only, where there is one
+            let first = u8::from(self.witness.is_none());
+            let parts = (first..rest).filter(|set| set & !rest == 0);
             steps.extend(parts.map(|set| Step::LoseAndCrash(slot, set)));
         }
         steps
@@ -151,8 +229,11 @@ impl World {
                     mounted.holds.push(write);
                     mounted.token = false;
                 }
+                self.tell();
                 self.write_headers(0xff);
-                self.acknowledged.push(self.next);
+                if self.mounted.is_some() {
+                    self.acknowledged.push(self.next);
+                }
                 self.next += 1;
             }
             Step::CrashIn(set) => {
@@ -170,13 +251,22 @@ impl World {
                 self.mounted = None;
             }
             Step::Sync => self.sync(),
+            Step::Reach(is_reached) => {
+                if let Some(witness) = &mut self.witness {
+                    witness.is_reached = is_reached;
+                }
+            }
+            Step::MountAndCrash(set, headers) => {
+                self.mount_with(set, self.options(), headers);
+                self.mounted = None;
+            }
             Step::Mount(set, token) => {
-                let options = Options { accept_missing: token, ..Options::default() };
+                let options = Options { accept_missing: token, ..self.options() };
                 return self.check_mount(set, options);
             }
             Step::Choose(set, slot) => {
                 let master = Some(slot);
-                let options = Options { master, accept_missing: true, ..Options::default() };
+                let options = Options { master, accept_missing: true, ..self.options() };
                 return self.check_mount(set, options);
             }
         }
@@ -217,9 +307,8 @@ impl World {
             self.mounted = None;
             return;
         }
-        let stamp = self.stamp(Tid(mounted.tid.0 + 1));
-        mounted.group.begin(Cause::Ejected, &stamp).unwrap();
         self.mounted = Some(mounted);
+        self.begin(Cause::Ejected);
         self.write_headers(set);
     }
 
@@ -233,9 +322,8 @@ impl World {
             mounted.group.resync(slot, mounted.tid).unwrap();
             mounted.group.joined(slot, mounted.tid).unwrap();
         }
-        let stamp = self.stamp(Tid(mounted.tid.0 + 1));
-        mounted.group.begin(Cause::Joined, &stamp).unwrap();
         self.mounted = Some(mounted);
+        self.begin(Cause::Joined);
         self.write_headers(0xff);
     }
 
@@ -251,8 +339,18 @@ impl World {
         decide(&found, options)
     }
 
+    /// What is known where nobody says anything.
+    fn options(&self) -> Options {
+        Options { witness: self.heard(), ..Options::default() }
+    }
+
     /// Mounts for writing if that is allowed.
     fn mount(&mut self, set: u8, options: Options) -> Option<Decision> {
+        self.mount_with(set, options, 0xff)
+    }
+
+    /// The same, with the header of a new epoch on those of `headers` only.
+    fn mount_with(&mut self, set: u8, options: Options, headers: u8) -> Option<Decision> {
         self.mounted = None;
         let mut decision = self.decide(set, &options).ok()?;
         decision.writable.ok()?;
@@ -271,12 +369,14 @@ impl World {
                 .fold(0, |mask, slot| mask | 1 << slot),
             group: decision.group,
             token: options.accept_missing || options.master.is_some(),
+            told: decision.told,
         });
+        self.tell();
         if is_new_epoch || judged.lagging != 0 {
             self.mark();
-            self.write_headers(0xff);
+            self.write_headers(headers);
         }
-        Some(judged)
+        self.mounted.as_ref().map(|_| judged)
     }
 
     /// An operator's word is on media from here on: a write that is none.
@@ -353,8 +453,12 @@ fn explore(world: &World, depth: u32, path: &mut Vec<Step>, seen: &mut [u64; 3])
 }
 
 fn explore_all(count: u8, runtime: Runtime, depth: u32) {
+    explore_from(&World::new(count, runtime), depth);
+}
+
+fn explore_from(world: &World, depth: u32) {
     let mut seen = [0; 3];
-    explore(&World::new(count, runtime), depth, &mut Vec::new(), &mut seen);
+    explore(world, depth, &mut Vec::new(), &mut seen);
     assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }
 
@@ -371,6 +475,25 @@ fn two_copies_with_a_holder() {
 #[test]
 fn two_copies_that_want_a_majority() {
     explore_all(2, Runtime::Majority, 6);
+}
+
+#[test]
+fn two_copies_and_a_witness() {
+    explore_from(&World::with_witness(2, Runtime::Any), 5);
+}
+
+#[test]
+fn three_copies_and_a_witness() {
+    explore_from(&World::with_witness(3, Runtime::Any), 3);
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn copies_with_a_witness_and_a_step_more() {
+    explore_from(&World::with_witness(2, Runtime::Any), 6);
+    for runtime in [Runtime::Any, Runtime::Majority, Runtime::Holder(0)] {
+        explore_from(&World::with_witness(3, runtime), 4);
+    }
 }
 
 #[test]

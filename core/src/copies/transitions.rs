@@ -7,7 +7,8 @@
 use core::fmt;
 
 use crate::media::copy_group::{
-    Cause, CopyGroup, CopySlot, CopyState, EpochId, OnMissing, Policy, Progress, Runtime,
+    Cause, CopyGroup, CopySlot, CopyState, EpochId, OnMissing, Policy, Progress, RO_COMPAT_WITNESS,
+    Runtime, WitnessPlace,
 };
 use crate::media::distrust::{Distrust, FOREVER};
 use crate::units::{Tid, Uuid};
@@ -243,8 +244,8 @@ impl CopyGroup {
         if need == 0 || have < u32::from(need) {
             return Err(TransitionFault::TooFew { have: have.to_le_bytes()[0], need });
         }
-        let Rules { runtime, on_missing, min_copies } = rules;
-        self.policy = Policy { runtime, on_missing, ..self.policy };
+        let Rules { runtime, on_missing, min_copies, wait_seconds, promote } = rules;
+        self.policy = Policy { runtime, on_missing, wait_seconds, promote, ..self.policy };
         self.min_copies = min_copies;
         Ok(())
     }
@@ -252,8 +253,19 @@ impl CopyGroup {
     /// The rules of the group, as [`set_rules`](Self::set_rules) takes them.
     #[must_use]
     pub const fn rules(&self) -> Rules {
-        let Policy { runtime, on_missing, .. } = self.policy;
-        Rules { runtime, on_missing, min_copies: self.min_copies }
+        let Policy { runtime, on_missing, wait_seconds, promote, .. } = self.policy;
+        Rules { runtime, on_missing, min_copies: self.min_copies, wait_seconds, promote }
+    }
+
+    /// Gives the group a witness, or none. An epoch has to follow, though its members stay the same.
+    pub fn set_witness(&mut self, witness: Option<WitnessPlace>) {
+        self.policy.witness = witness.is_some();
+        if witness.is_some() {
+            self.ro_compat |= RO_COMPAT_WITNESS;
+        } else {
+            self.ro_compat &= !RO_COMPAT_WITNESS;
+        }
+        self.witness = witness.unwrap_or_default();
     }
 
     /// Leaves a copy behind that is sound: it may come back like one that failed.
@@ -343,6 +355,10 @@ pub struct Rules {
     pub on_missing: OnMissing,
     /// Copies in sync that a mount for writing needs, 1 to 4.
     pub min_copies: u8,
+    /// Seconds that a mount waits for the last copy that was lost to come back.
+    pub wait_seconds: u16,
+    /// Seconds that a mount may give up to go on from an older state; `None`: never.
+    pub promote: Option<u32>,
 }
 
 /// Why the record of a group cannot change like that.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::{Host, fetch_all};
 use crate::copies::EpochId;
 use crate::copies::epoch::Stamp;
+use crate::copies::witness::{Telling, WitnessFault};
 use crate::dirty::Memory;
 use crate::engine::{Change, Stop, Turn, View, Want};
 use crate::error::{Error, Limit};
@@ -100,6 +101,22 @@ pub trait WriteHost: Host {
     /// then a copy that fails ends all writing.
     fn origin(&self) -> Option<Origin> {
         None
+    }
+
+    /// The clock of this host, as in [`origin`](Self::origin).
+    fn time(&self) -> Option<WallTime> {
+        self.origin().map(|origin| origin.time)
+    }
+
+    /// Tells the witness of the group of copies: asks it what it holds, has that
+    /// [judged](Telling::judge), and replaces it, with nobody else between; it lasts when this is
+    /// done. It comes to an end within some seconds whatever the witness does.
+    ///
+    /// # Errors
+    /// It was not told, as far as is known.
+    fn tell_witness(&self, telling: &Telling) -> impl Future<Output = Result<(), WitnessFault>> {
+        let _ = telling;
+        core::future::ready(Err(WitnessFault::Unreachable))
     }
 
     /// Applies `work` to every item, in parallel if the host can; results in the same order.

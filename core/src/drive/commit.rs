@@ -72,6 +72,11 @@ impl Flusher {
         self.lineage.as_mut().is_some_and(|lineage| lineage.set_hints(hints))
     }
 
+    /// Keeps where the witness of the group is seen. Returns whether that is elsewhere than before.
+    pub fn set_witness_place(&mut self, place: &[u8]) -> bool {
+        self.lineage.as_mut().is_some_and(|lineage| lineage.set_witness_place(place))
+    }
+
     /// Bytes that are allocated on a copy that is written to; `None` for another one.
     pub fn used_bytes(&mut self, copy: u8) -> Option<u64> {
         let (_, header) = self.headers.iter().find(|(one, _)| *one == copy)?;

@@ -28,6 +28,7 @@ use super::commit::{Flusher, check_alive, flush};
 use super::copies::{MemberError, remove};
 use super::open::load_freemap;
 use super::resync::{Filled, strip_some};
+use crate::copies::witness::Told;
 use crate::copies::{Cause, CopyGroup, CopySet, CopyState, EpochId, TransitionFault};
 use crate::dirty::{Memory, Tree};
 use crate::error::Error;
@@ -97,7 +98,8 @@ pub async fn to_copies<H: WriteHost>(
     live.set(&set);
     live.turn_on();
     flusher.writer.set_copies(set);
-    flusher.lineage = Some(super::finish::Lineage::new(group, None, false, Arc::clone(live)));
+    flusher.lineage =
+        Some(super::finish::Lineage::new(group, (None, Told::default()), false, Arc::clone(live)));
     every_header(host, flusher).await?;
     put_version(flusher.header_mut().raw_mut(), Version::Copies);
     every_header(host, flusher).await?;

@@ -21,7 +21,9 @@ use zerocopy::FromZeros;
 use super::REUSE_DELAY;
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive, flush};
+use super::witness::hear;
 use crate::copies::epoch::may_continue;
+use crate::copies::witness::WitnessFault;
 use crate::copies::{Cause, CopyState, Rules, Runtime, TransitionFault};
 use crate::error::Error;
 use crate::flush::HeaderWriter;
@@ -78,6 +80,8 @@ pub enum MemberError {
     OpenDeleted,
     /// There is no room for the tables that have to be written anew.
     NoRoom,
+    /// The witness has to know of it, and was not told.
+    Witness(WitnessFault),
     /// The volume failed, or has no copies.
     Failed(Error),
 }
@@ -129,6 +133,11 @@ impl fmt::Display for MemberError {
             Self::NoRoom => {
                 f.write_str("no room for the tables that have to be written anew; free some space")
             }
+            Self::Witness(fault) => write!(
+                f,
+                "the witness, which has to know of this, {fault}; see to it, or go on without one \
+                 with 'farrier copies policy --witness none'"
+            ),
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -185,6 +194,7 @@ pub async fn remove<H: WriteHost>(
     lineage.group().clone().retire(slot)?;
     let origin = host.origin().ok_or(Error::ReadOnly)?;
     flush(host, flusher, false).await?;
+    hear(host, flusher, slot).await?;
     let before = flusher.header().mirror_tid().0;
     let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
     let lineage = flusher.lineage.as_mut().ok_or(Error::NotSupported)?;
@@ -219,6 +229,7 @@ pub async fn detach<H: WriteHost>(
     flush(host, flusher, false).await?;
     // what the flush met may have changed what is possible
     may_detach(lineage_of(flusher)?, slot)?;
+    hear(host, flusher, slot).await?;
     let before = flusher.header().mirror_tid().0;
     let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
     let lineage = flusher.lineage.as_mut().ok_or(Error::NotSupported)?;
@@ -307,7 +318,7 @@ pub async fn reset_counters<H: WriteHost>(
     Ok(())
 }
 
-fn lineage_of(flusher: &Flusher) -> Result<&super::finish::Lineage, MemberError> {
+pub(super) fn lineage_of(flusher: &Flusher) -> Result<&super::finish::Lineage, MemberError> {
     let lineage = flusher.lineage.as_ref().ok_or(Error::NotSupported)?;
     if lineage.is_stripped() { Err(MemberError::Stripped) } else { Ok(lineage) }
 }

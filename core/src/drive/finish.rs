@@ -13,9 +13,12 @@ use zerocopy::FromZeros;
 use super::change::{Origin, WriteHost};
 use super::commit::Flusher;
 use super::convert::{may_be_without_copies, without_copies};
+use super::witness::{is_heard, tell};
 use crate::copies::epoch::may_continue;
+use crate::copies::lineage::Mint;
 use crate::copies::mutations::Rule;
-use crate::copies::{CopyGroup, CopySet, Rules, Runtime, TransitionFault};
+use crate::copies::witness::Told;
+use crate::copies::{CopyGroup, CopySet, Rules, Runtime, TransitionFault, WitnessPlace};
 use crate::error::Error;
 use crate::flush::{Bytes, Piece, Roots, Writer};
 use crate::media::copy_group::{COPIES_MAX, Cause};
@@ -28,8 +31,10 @@ use crate::volume::LiveCopies;
 #[derive(Debug)]
 pub struct Lineage {
     group: CopyGroup,
-    /// Why the next commit begins an epoch, if it does.
-    pending: Option<Cause>,
+    /// The epoch that the next commit begins, if it does.
+    pending: Option<Mint>,
+    /// What the witness was told.
+    pub(super) told: Told,
     /// A member has no header of the state that the volume was opened with.
     is_lagging: bool,
     /// The rule before this commit, which changes it.
@@ -46,7 +51,7 @@ pub struct Lineage {
 impl Lineage {
     pub(super) fn new(
         mut group: CopyGroup,
-        pending: Option<Cause>,
+        (pending, told): (Option<Mint>, Told),
         is_lagging: bool,
         live: Arc<LiveCopies>,
     ) -> Self {
@@ -57,8 +62,17 @@ impl Lineage {
             Spell::new(Faults::of(&live, u8::try_from(copy).unwrap_or(u8::MAX)))
         });
         let old_rule = None;
-        let lineage =
-            Self { group, pending, is_lagging, old_rule, is_ending, is_stripped, spells, live };
+        let lineage = Self {
+            group,
+            pending,
+            told,
+            is_lagging,
+            old_rule,
+            is_ending,
+            is_stripped,
+            spells,
+            live,
+        };
         lineage.tell_rules();
         lineage
     }
@@ -196,7 +210,9 @@ impl Lineage {
         if !self.group.needs_epoch() {
             return Ok(());
         }
+        let before = self.group.epoch.members;
         self.group.begin(cause, &origin.stamp(tid)).map_err(|_| Error::Halted)?;
+        self.told.note(before, self.group.epoch.members);
         self.tell_rules();
         Ok(())
     }
@@ -229,6 +245,29 @@ impl Lineage {
         Ok(())
     }
 
+    /// Begins an epoch with another witness.
+    pub(super) fn change_witness(
+        &mut self,
+        witness: Option<WitnessPlace>,
+        origin: Origin,
+        tid: Tid,
+    ) -> Result<(), TransitionFault> {
+        self.change(|group| {
+            group.set_witness(witness);
+            group.begin(Cause::Policy, &origin.stamp(tid))
+        })
+    }
+
+    /// Keeps where the witness is; whether that is new.
+    pub(super) fn set_witness_place(&mut self, place: &[u8]) -> bool {
+        let witness = WitnessPlace::new(self.group.witness.id, place);
+        let is_new = self.group.policy.witness && witness != self.group.witness;
+        if is_new {
+            self.group.witness = witness;
+        }
+        is_new
+    }
+
     /// The copy that gets the right to write by this commit.
     fn heir(&self) -> Option<u8> {
         match (self.old_rule?, self.group.policy.runtime) {
@@ -242,7 +281,11 @@ impl Lineage {
         self.old_rule = None;
         self.is_lagging = false;
         self.group.flush_seq = self.group.flush_seq.saturating_add(1);
+        let (in_sync, time) = (self.group.in_sync(), self.group.commit_time);
         for (copy, slot) in (0_u8..).zip(&mut self.group.slots) {
+            if in_sync & 1 << copy != 0 {
+                slot.root_time = time;
+            }
             if attached & 1 << copy != 0 {
                 slot.barrier_tid = tid;
             }
@@ -341,6 +384,9 @@ pub(super) async fn finish<H: WriteHost>(
     let sealed = seal_freemaps(host, &mut flusher.writer, super_root, tid).await?;
     restore_torn(host, flusher).await?;
     begin_pending(host, flusher, tid)?;
+    if let Some(lineage) = &mut flusher.lineage {
+        lineage.group.commit_time = host.time().unwrap_or_default();
+    }
     if let Some(lineage) = &mut flusher.lineage
         && lineage.is_ending
         && may_be_without_copies(super_root)
@@ -352,22 +398,23 @@ pub(super) async fn finish<H: WriteHost>(
         if let Some(lineage) = &mut flusher.lineage {
             lineage.keep_counters();
         }
+        tell(host, flusher, tid).await?;
         write_shadows(host, flusher).await?;
         host.barrier().await?;
-        if eject_lost(host, flusher, tid)? {
+        if eject_lost(host, flusher, tid).await? {
             continue;
         }
         if let Some(heir) = flusher.lineage.as_ref().and_then(Lineage::heir) {
             // whoever had the right knows that it is gone before somebody else has it
             write_headers(host, flusher, !(1 << heir)).await?;
             host.barrier().await?;
-            if eject_lost(host, flusher, tid)? {
+            if eject_lost(host, flusher, tid).await? {
                 continue;
             }
         }
         write_headers(host, flusher, u8::MAX).await?;
         host.barrier().await?;
-        if !eject_lost(host, flusher, tid)? || Rule::EpochFirst.is_off() {
+        if !eject_lost(host, flusher, tid).await? || Rule::EpochFirst.is_off() {
             break;
         }
     }
@@ -479,23 +526,34 @@ fn name_copies(copy: u8, header: &mut crate::flush::HeaderWriter, lineage: Optio
 /// The epoch that the opening made necessary begins with the first commit.
 fn begin_pending<H: WriteHost>(host: &H, flusher: &mut Flusher, tid: Tid) -> Result<(), Error> {
     if let Some(lineage) = &mut flusher.lineage
-        && let Some(cause) = lineage.pending.take()
+        && let Some(mint) = lineage.pending.take()
     {
-        lineage.begin(cause, host.origin().ok_or(Error::ReadOnly)?, tid)?;
+        lineage.begin(mint.cause, host.origin().ok_or(Error::ReadOnly)?, tid)?;
+        if mint.is_accepted {
+            lineage.told.forgive();
+        }
     }
     Ok(())
 }
 
 /// Leaves behind the copies that did not take everything; whether there were any.
-fn eject_lost<H: WriteHost>(host: &H, flusher: &mut Flusher, tid: Tid) -> Result<bool, Error> {
+async fn eject_lost<H: WriteHost>(
+    host: &H,
+    flusher: &mut Flusher,
+    tid: Tid,
+) -> Result<bool, Error> {
     let Some(lineage) = &mut flusher.lineage else {
         return Ok(false);
     };
     let lost = lineage.live.lost() & CopySet::of(&lineage.group).attached();
-    let faulty = match lineage.has_new_faults() {
+    let mut faulty = match lineage.has_new_faults() {
         true => host.origin().map_or(0, |origin| lineage.faulty(lost, origin.time)),
         false => 0,
     };
+    // nobody is left behind by choice whom the witness would not hear of
+    if faulty != 0 && !is_heard(host, lineage, Tid(tid.0 - 1)).await {
+        faulty = 0;
+    }
     let lost = lost | faulty;
     if lost == 0 {
         return Ok(false);

@@ -98,7 +98,7 @@ async fn open_copies<H: Host>(
     let decision = copies.decision();
     let lineage = Lineage::new(
         decision.group.clone(),
-        decision.mint.map(|mint| mint.cause),
+        (decision.mint, decision.told),
         decision.lagging != 0,
         Arc::clone(copies.live()),
     );

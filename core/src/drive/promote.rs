@@ -8,6 +8,7 @@
 use super::change::{Origin, WriteHost};
 use super::commit::{Flusher, check_alive, flush};
 use super::copies::MemberError;
+use crate::copies::witness::{Heard, Telling, Told};
 use crate::copies::{CopyGroup, EpochId};
 use crate::error::Error;
 use crate::flush::{HeaderWriter, Roots};
@@ -30,6 +31,15 @@ pub struct Promotion {
     pub diverged: u8,
     header: VolumeHeader,
     group: CopyGroup,
+}
+
+impl Promotion {
+    /// What the witness of the group has to be told before this is carried out, if there is one; it
+    /// said `heard` before, which is given up with the rest.
+    #[must_use]
+    pub fn telling(&self, heard: Option<&Heard>) -> Option<Telling> {
+        Told::opened(heard, true).telling(&self.group, self.known_tid)
+    }
 }
 
 /// Works out what it means to make the copy that `volume` was opened by the master. `volume` has to be

@@ -22,7 +22,8 @@ use super::pfs::PfsChange;
 use super::resync::{Filled, resync};
 use super::scrub::{self, Scrub};
 use super::{Host, read_any, read_stored, repair, rewrite_piece, run, write_header, write_piece};
-use crate::copies::{EpochId, Rules};
+use crate::copies::witness::{Telling, WitnessFault};
+use crate::copies::{EpochId, Rules, WitnessPlace};
 use crate::dirty::{Budget, Memory};
 use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use crate::error::Error;
@@ -31,7 +32,7 @@ use crate::fs::Pfs;
 use crate::repair::Plan;
 use crate::scan::Bulkfree;
 use crate::storage::Storage;
-use crate::units::DeviceIndex;
+use crate::units::{DeviceIndex, WallTime};
 use crate::volume::{OpenOptions, Volume};
 
 /// Memory that changes may take before a flush is made of them, by default.
@@ -48,7 +49,11 @@ pub struct Solo<S> {
     seed: Cell<u64>,
     origin: Cell<Option<Origin>>,
     bad: RefCell<HealQueue>,
+    tell: RefCell<Option<Tell>>,
 }
+
+/// Tells a witness; see [`WriteHost::tell_witness`].
+pub type Tell = Box<dyn Fn(&Telling) -> Result<(), WitnessFault>>;
 
 impl<S> fmt::Debug for Solo<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,6 +78,7 @@ impl<S: Storage> Solo<S> {
             seed: Cell::new(1),
             origin: Cell::new(None),
             bad: RefCell::new(HealQueue::new()),
+            tell: RefCell::new(None),
         })
     }
 
@@ -220,6 +226,22 @@ impl<S: Storage> Solo<S> {
         let result = copies::set_rules(self, &mut flusher, rules).await;
         self.flusher.replace(Some(flusher));
         result
+    }
+
+    /// Gives the group a witness, another one, or none; see [`set_witness`](super::witness::set_witness).
+    ///
+    /// # Errors
+    /// Why it cannot be that; [`Error::Busy`] while a flush is on its way.
+    pub async fn set_witness(&self, witness: Option<WitnessPlace>) -> Result<(), MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = super::witness::set_witness(self, &mut flusher, witness).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Witnesses are told like this from now on; without, none can be reached.
+    pub fn set_tell(&self, tell: Tell) {
+        self.tell.replace(Some(tell));
     }
 
     /// Makes a volume of copies one without, a part at a time; see [`strip`](super::convert::strip).
@@ -537,6 +559,15 @@ impl<S: Storage> WriteHost for Solo<S> {
             self.volume.absorb(device, done)?;
         }
         Ok(())
+    }
+
+    async fn tell_witness(&self, telling: &Telling) -> Result<(), WitnessFault> {
+        let tell = self.tell.borrow();
+        tell.as_ref().map_or(Err(WitnessFault::Unreachable), |tell| tell(telling))
+    }
+
+    fn time(&self) -> Option<WallTime> {
+        Some(self.origin.get()?.time)
     }
 
     fn origin(&self) -> Option<Origin> {

@@ -5,6 +5,7 @@
 //! room `copies`.
 
 mod bound;
+mod policy;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -17,6 +18,8 @@ use super::check::crc32c;
 use super::distrust::{Distrust, INTERVALS_MAX, Interval};
 use super::raw::{RawCopyGroup, RawCopySlot, RawEpoch, RawVolumeHeader};
 use crate::units::{Tid, Uuid, WallTime};
+
+pub use policy::{OnMissing, Policy, Runtime, WitnessPlace};
 
 /// Most copies of a group.
 pub const COPIES_MAX: usize = 4;
@@ -36,8 +39,10 @@ pub const COPY_GROUP_FORMAT: u32 = 1;
 pub const INCOMPAT_PLAIN: u64 = 1;
 /// Features that a program has to know to read the group, and that this one knows.
 pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PLAIN;
-/// Features that a program has to know to write the group: none so far.
-pub const RO_COMPAT_KNOWN: u64 = 0;
+/// A witness has to be told of epochs: who does not know that must not begin any.
+pub const RO_COMPAT_WITNESS: u64 = 1;
+/// Features that a program has to know to write the group, and that this one knows.
+pub const RO_COMPAT_KNOWN: u64 = RO_COMPAT_WITNESS;
 
 /// All slots.
 const ALL: u8 = (1 << COPIES_MAX) - 1;
@@ -212,43 +217,6 @@ impl CopyState {
     }
 }
 
-/// Who may go on without whom while mounted, and be mounted without whom (redundancy design 3.6,
-/// E5 and E6).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Runtime {
-    /// One good copy keeps the group up; mounting wants all members.
-    #[default]
-    Any,
-    /// More than half of the members.
-    Majority,
-    /// The copy in this slot, whoever else is there.
-    Holder(u8),
-}
-
-/// What a mount does if members are missing that may have gone on elsewhere.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum OnMissing {
-    /// It is read-only.
-    #[default]
-    ReadOnly,
-    /// It fails.
-    Refuse,
-    /// It goes on: the operator took the risk beforehand.
-    Accept,
-}
-
-/// The rules of a group.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Policy {
-    /// Who may go on without whom.
-    pub runtime: Runtime,
-    /// What a mount does if members are missing.
-    pub on_missing: OnMissing,
-    /// Whether a witness is told of every epoch before anything is acknowledged under it. Only then
-    /// is its word any proof.
-    pub witness: bool,
-}
-
 /// What happened to a copy since it was added.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Counters {
@@ -302,6 +270,8 @@ pub struct CopySlot {
     pub root_tid: Tid,
     /// And the check code in its blockref.
     pub root_check: [u8; ROOT_CHECK_LEN],
+    /// When the last commit was made that the copy has whole; 0 if nobody knows.
+    pub root_time: WallTime,
     /// What happened to it.
     pub counters: Counters,
     /// How far its resynchronisation came.
@@ -322,6 +292,7 @@ impl CopySlot {
         left: EpochId::NONE,
         root_tid: Tid(0),
         root_check: [0; ROOT_CHECK_LEN],
+        root_time: WallTime(0),
         counters: Counters { read: 0, write: 0, flush: 0, check: 0, healed: 0, relocated: 0 },
         resync: Progress { since: Tid(0), done_bytes: 0 },
         distrust: Distrust::NONE,
@@ -352,6 +323,10 @@ pub struct CopyGroup {
     pub min_copies: u8,
     /// The rules of the group.
     pub policy: Policy,
+    /// The witness, if there is one.
+    pub witness: WitnessPlace,
+    /// When the commit was made that this is a part of; 0 if nobody knows.
+    pub commit_time: WallTime,
     /// The group's name, the same on all of its devices.
     pub group: Uuid,
     /// The name of the device that this record lies on.
@@ -381,6 +356,8 @@ impl CopyGroup {
             self_slot: 0,
             min_copies: 1,
             policy: Policy::default(),
+            witness: WitnessPlace::default(),
+            commit_time: WallTime(0),
             group,
             device,
             flush_seq: 1,
@@ -424,7 +401,9 @@ impl CopyGroup {
             plain_slot: raw.plain_slot,
             self_slot: raw.self_slot,
             min_copies: raw.min_copies,
-            policy: parse_policy(raw).ok_or(CopyGroupFault::Policy)?,
+            policy: Policy::parse(raw).ok_or(CopyGroupFault::Policy)?,
+            witness: WitnessPlace::parse(raw).ok_or(CopyGroupFault::Policy)?,
+            commit_time: WallTime(raw.commit_time.get()),
             group: Uuid(raw.group),
             device: Uuid(raw.device),
             flush_seq: raw.flush_seq.get(),
@@ -501,13 +480,9 @@ impl CopyGroup {
         raw.self_slot = self.self_slot;
         raw.configured = self.configured();
         raw.min_copies = self.min_copies;
-        (raw.runtime, raw.holder) = match self.policy.runtime {
-            Runtime::Any => (0, 0),
-            Runtime::Majority => (1, 0),
-            Runtime::Holder(slot) => (2, slot),
-        };
-        raw.on_missing = self.policy.on_missing as u8;
-        raw.witness = u8::from(self.policy.witness);
+        self.policy.store(raw);
+        self.witness.store(raw);
+        raw.commit_time.set(self.commit_time.0);
         raw.compat.set(self.compat);
         raw.ro_compat.set(self.ro_compat);
         raw.incompat.set(self.incompat);
@@ -580,28 +555,12 @@ const NO_EPOCH: Epoch = Epoch {
     time: WallTime(0),
 };
 
-fn parse_policy(raw: &RawCopyGroup) -> Option<Policy> {
-    let runtime = match (raw.runtime, raw.holder) {
-        (0, 0) => Runtime::Any,
-        (1, 0) => Runtime::Majority,
-        (2, slot) if usize::from(slot) < COPIES_MAX => Runtime::Holder(slot),
-        _ => return None,
-    };
-    let on_missing = match raw.on_missing {
-        0 => OnMissing::ReadOnly,
-        1 => OnMissing::Refuse,
-        2 => OnMissing::Accept,
-        _ => return None,
-    };
-    (raw.witness <= 1).then_some(Policy { runtime, on_missing, witness: raw.witness == 1 })
-}
-
-/// The current epoch and its ancestors: each names the next as its parent.
 fn is_whole(raw: &RawCopyGroup) -> bool {
     raw.magic.get() == COPY_GROUP_MAGIC && raw.crc.get() == crc32c(&raw.as_bytes()[..CHECKED])
 }
 
-fn parse_epochs(raws: &[RawEpoch; EPOCHS_MAX + 1]) -> Result<(Epoch, Vec<Epoch>), CopyGroupFault> {
+/// The current epoch and its ancestors: each names the next as its parent.
+pub(super) fn parse_epochs(raws: &[RawEpoch]) -> Result<(Epoch, Vec<Epoch>), CopyGroupFault> {
     let used = raws.iter().take_while(|raw| raw.id != [0; 16]).count();
     let mut epochs = Vec::new();
     for (number, raw) in (0_u8..).zip(raws) {
@@ -644,7 +603,7 @@ fn parse_epoch(raw: &RawEpoch) -> Epoch {
     }
 }
 
-fn store_epoch(epoch: &Epoch, raw: &mut RawEpoch) {
+pub(super) fn store_epoch(epoch: &Epoch, raw: &mut RawEpoch) {
     raw.id = epoch.id.0;
     raw.parent = epoch.parent.0;
     raw.host = epoch.host.0;
@@ -674,6 +633,7 @@ fn parse_slot(raw: &RawCopySlot) -> Option<CopySlot> {
         left: EpochId(raw.left),
         root_tid: Tid(raw.root_tid.get()),
         root_check: raw.root_check,
+        root_time: WallTime(raw.root_time.get()),
         counters: Counters { read, write, flush, check, healed, relocated },
         resync: Progress { since: Tid(raw.resync_since.get()), done_bytes: raw.resync_done.get() },
         distrust: Distrust::from_intervals(&intervals[..used.len()])?,
@@ -689,6 +649,7 @@ fn store_slot(slot: &CopySlot, raw: &mut RawCopySlot) {
     raw.left = slot.left.0;
     raw.root_tid.set(slot.root_tid.0);
     raw.root_check = slot.root_check;
+    raw.root_time.set(slot.root_time.0);
     let Counters { read, write, flush, check, healed, relocated } = slot.counters;
     raw.counters = [read, write, flush, check, healed, relocated].map(U64::new);
     raw.resync_since.set(slot.resync.since.0);

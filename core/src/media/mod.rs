@@ -20,6 +20,7 @@ pub mod freemap;
 pub mod header;
 pub mod inode;
 pub mod raw;
+pub mod witness;
 
 /// A freemap leaf covers this much; its first 4 MiB are reserved (media format 1.1).
 pub const ZONE_LEN: u64 = 1 << 30;

@@ -236,7 +236,11 @@ pub struct RawCopyGroup {
     pub on_missing: u8,
     pub witness: u8,
     pub plain_slot: u8,
-    pub reserved_14: [u8; 4],
+    /// Seconds to wait for the last copy that was lost.
+    pub wait_seconds: U16,
+    /// Whether `promote_seconds` says something.
+    pub promote: u8,
+    pub reserved_17: u8,
     pub compat: U64,
     pub ro_compat: U64,
     pub incompat: U64,
@@ -247,12 +251,21 @@ pub struct RawCopyGroup {
     pub header_tid: U64,
     /// CRC-32C of what lies in that header between its first sector and the record.
     pub header_crc: U32,
-    pub reserved_64: [u8; 28],
+    /// Seconds that may be lost by a promotion that nobody asks for.
+    pub promote_seconds: U32,
+    /// When the commit was made that the header is of.
+    pub commit_time: U64,
+    pub reserved_70: [u8; 16],
     /// The current epoch and the 15 before it, newest first.
     pub epochs: [RawEpoch; 16],
     pub reserved_580: [u8; 128],
     pub slots: [RawCopySlot; 4],
-    pub reserved_f00: [u8; 252],
+    pub witness_id: [u8; 16],
+    pub witness_kind: u8,
+    pub witness_len: u8,
+    pub reserved_f12: [u8; 6],
+    pub witness_place: [u8; 192],
+    pub reserved_fd8: [u8; 36],
     /// CRC-32C of all before it.
     pub crc: U32,
 }
@@ -265,7 +278,12 @@ const _: () = {
     assert!(offset_of!(RawCopyGroup, flush_seq) == 0x050);
     assert!(offset_of!(RawCopyGroup, header_tid) == 0x058);
     assert!(offset_of!(RawCopyGroup, header_crc) == 0x060);
+    assert!(offset_of!(RawCopyGroup, wait_seconds) == 0x014);
+    assert!(offset_of!(RawCopyGroup, promote_seconds) == 0x064);
+    assert!(offset_of!(RawCopyGroup, commit_time) == 0x068);
     assert!(offset_of!(RawCopyGroup, epochs) == 0x080);
+    assert!(offset_of!(RawCopyGroup, witness_id) == 0xf00);
+    assert!(offset_of!(RawCopyGroup, witness_place) == 0xf18);
     assert!(offset_of!(RawCopyGroup, slots) == 0x600);
     assert!(offset_of!(RawCopyGroup, crc) == 0xffc);
 };
@@ -294,6 +312,31 @@ const _: () = {
     assert!(offset_of!(RawEpoch, members) == 0x48);
 };
 
+/// What a witness of a group of copies holds, 512 bytes (copies, witness).
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, PartialEq, Eq)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
+#[allow(missing_debug_implementations, reason = "nobody prints that many bytes")]
+pub struct RawWitness {
+    pub magic: U64,
+    pub format: U32,
+    pub reserved_0c: [u8; 4],
+    pub witness: [u8; 16],
+    pub group: [u8; 16],
+    pub reserved_30: [u8; 16],
+    pub epochs: [RawEpoch; 4],
+    pub reserved_180: [u8; 124],
+    /// CRC-32C of all before it.
+    pub crc: U32,
+}
+
+const _: () = {
+    assert!(size_of::<RawWitness>() == 512);
+    assert!(offset_of!(RawWitness, witness) == 0x10);
+    assert!(offset_of!(RawWitness, epochs) == 0x40);
+    assert!(offset_of!(RawWitness, crc) == 0x1fc);
+};
+
 /// One slot of a group of copies, 576 bytes (copies, layout).
 #[derive(
     FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Debug,
@@ -318,7 +361,9 @@ pub struct RawCopySlot {
     /// Pairs of low and high.
     pub distrust: [[U64; 2]; 8],
     pub hint: [u8; 64],
-    pub reserved_168: [u8; 216],
+    pub reserved_168: [u8; 208],
+    /// When the last commit was made that the copy has whole.
+    pub root_time: U64,
 }
 
 const _: () = {
@@ -328,6 +373,7 @@ const _: () = {
     assert!(offset_of!(RawCopySlot, root_tid) == 0x38);
     assert!(offset_of!(RawCopySlot, counters) == 0x68);
     assert!(offset_of!(RawCopySlot, resync_since) == 0x98);
+    assert!(offset_of!(RawCopySlot, root_time) == 0x238);
     assert!(offset_of!(RawCopySlot, distrust) == 0xa8);
     assert!(offset_of!(RawCopySlot, hint) == 0x128);
 };

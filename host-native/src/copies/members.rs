@@ -160,7 +160,7 @@ pub struct Changed {
 /// The rules of a group in words: `any copy may go on alone; ...`.
 #[must_use]
 pub fn rules(group: &CopyGroup) -> String {
-    let Rules { runtime, on_missing, min_copies } = group.rules();
+    let Rules { runtime, on_missing, min_copies, .. } = group.rules();
     let runtime = match runtime {
         Runtime::Any => "whoever is left may go on (any)".to_owned(),
         Runtime::Majority => "more than half of the members may go on (majority)".to_owned(),
@@ -266,6 +266,7 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
                 runtime: runtime.map_or(before.runtime, Runtime::from),
                 on_missing: on_missing.map_or(before.on_missing, OnMissing::from),
                 min_copies: min_copies.unwrap_or(before.min_copies),
+                ..before
             };
             set_rules(driver, wanted)?;
             let now = driver.group().ok_or_else(no_copies)?;

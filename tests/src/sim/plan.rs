@@ -111,7 +111,7 @@ impl Plan {
             1 => OnMissing::Refuse,
             _ => OnMissing::ReadOnly,
         };
-        let policy = Policy { runtime, on_missing, witness: false };
+        let policy = Policy { runtime, on_missing, ..Policy::default() };
         let steps = 8 + random.below(24);
         let steps = (0..steps).map(|_| Step::any(&mut random)).collect();
         Self { seed, sizes, victim, work, cache, is_crowded, policy, steps }

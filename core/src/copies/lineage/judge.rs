@@ -6,6 +6,7 @@ use crate::media::copy_group::{COPIES_MAX, CopyGroup, CopyState, EpochId, Runtim
 use crate::units::{DeviceIndex, Tid};
 
 use super::super::epoch::is_majority;
+use super::super::witness::{Heard, Word};
 use super::{Found, Note, Options, ReadOnly, Record, Refused, Side};
 
 /// Flushes that a member may be behind without having been put back: the one that was under way
@@ -208,10 +209,8 @@ impl<'a> Bench<'a> {
         let epoch = &self.book.epoch;
         let policy = self.book.policy;
         let missing = self.missing();
-        if policy.witness
-            && let Some(seen) = options.witness
-            && !self.book.descends_from(seen)
-        {
+        let word = options.witness.filter(|_| policy.witness).map(|heard| self.word(&heard));
+        if let Some(Word::Forbids(seen)) = word {
             return Err(ReadOnly::Witness { seen });
         }
         // A copy that was put back to an older state proves nothing of what came after it.
@@ -222,7 +221,7 @@ impl<'a> Bench<'a> {
         let is_safe = match policy.runtime {
             // Where a majority or a holder may go on unasked, a witness that stood in for them would
             // let two sides go on; where everybody is wanted, it may.
-            Runtime::Any => missing == 0 || policy.witness && options.witness == Some(epoch.id),
+            Runtime::Any => missing == 0 || word == Some(Word::Confirms),
             Runtime::Majority => is_majority(epoch.members, proof),
             Runtime::Holder(slot) => proof & epoch.members & 1 << slot != 0,
         };
@@ -233,6 +232,19 @@ impl<'a> Bench<'a> {
             Runtime::Holder(slot) => ReadOnly::NoHolder { slot },
             Runtime::Any => ReadOnly::Missing { members: missing },
             Runtime::Majority => ReadOnly::Missing { members: epoch.members & !proof },
+        })
+    }
+
+    /// What the witness said comes to. An epoch that nobody here knows is void if one of its members
+    /// is here, up to the commit before it: it would know.
+    fn word(&self, heard: &Heard) -> Word {
+        heard.word(self.book, |seen| {
+            let members = self.with_part(Part::Member).filter(|one| !self.is_rolled_back(one));
+            let mut members = members.filter(|one| seen.members & 1 << one.slot() != 0);
+            members.any(|one| {
+                let is_up_to_it = one.tid.0.saturating_add(1) >= seen.start_tid.0;
+                is_up_to_it && !one.group.descends_from(seen.id)
+            })
         })
     }
 

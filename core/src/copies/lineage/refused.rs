@@ -263,6 +263,11 @@ pub enum ReadOnly {
         /// Which.
         seen: EpochId,
     },
+    /// Members have to be left behind, of which the witness has to be told, and it cannot be reached.
+    Unwitnessed {
+        /// Which, a bit for each slot.
+        members: u8,
+    },
     /// Fewer copies in sync than the group wants.
     TooFew {
         /// How many there would be.
@@ -308,6 +313,7 @@ impl ReadOnly {
             Self::Features { .. } => "FC-D08",
             Self::DamageList => "FC-D09",
             Self::OlderRoot { .. } => "FC-D10",
+            Self::Unwitnessed { .. } => "FC-D11",
         }
     }
 }
@@ -344,6 +350,14 @@ impl fmt::Display for ReadOnly {
                 "the witness saw epoch {seen}, which no copy here knows: others have gone on; \
                  attach them, or go on without them with --accept-missing"
             ),
+            Self::Unwitnessed { members } => {
+                f.write_str("copies ")?;
+                write_slots(f, *members)?;
+                f.write_str(
+                    " have to be left behind, of which the witness has to be told, and it cannot be \
+                     reached; attach it, or go on without it with --accept-missing",
+                )
+            }
             Self::TooFew { have, need } => write!(
                 f,
                 "{have} copies in sync, the group wants {need}; attach more, or change that with \
@@ -397,8 +411,7 @@ fn write_sides(f: &mut fmt::Formatter<'_>, sides: &[Side]) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    //! What a person reads, word by word, where devices of today cannot lead to it: a witness and a
-    //! list of damage are none that any host has.
+    //! What a person reads, word by word, where no device of the tests leads to it.
 
     use super::*;
     use alloc::string::ToString;

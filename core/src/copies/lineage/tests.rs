@@ -1,8 +1,10 @@
 //! The table of cases (redundancy design 3.6), the rules E1 to E6, and every refusal.
 
 use super::*;
+use crate::copies::witness::WitnessFault;
 use crate::copies::{Distrust, Interval, Rules};
-use crate::media::copy_group::{CopySlot, Epoch, Policy, Runtime};
+use crate::media::copy_group::{CopySlot, Epoch, EpochId, Policy, Runtime, WitnessPlace};
+use crate::media::witness::Testimony;
 use crate::units::WallTime;
 use alloc::format;
 use alloc::string::ToString;
@@ -121,7 +123,10 @@ fn a_copy_died_while_powered_off() {
     assert_eq!(plain(&found).unwrap().mint, None, "who writes nothing begins nothing");
     let mut decision = accepting(&found);
     assert_eq!(decision.writable, Ok(()));
-    assert_eq!(decision.mint, Some(Mint { members: 1, cause: Cause::AcceptedMissing }));
+    assert_eq!(
+        decision.mint,
+        Some(Mint { members: 1, cause: Cause::AcceptedMissing, is_accepted: true })
+    );
     decision.begin(&stamp(2, 101)).unwrap();
     let group = &decision.group;
     assert_eq!((group.epoch.members, group.epoch.parent), (1, EpochId([1; 16])));
@@ -284,7 +289,10 @@ fn two_of_three_do_not_suffice_where_one_may_go_on_alone() {
     let two = [at(&majority, 0, 0), at(&majority, 1, 0)];
     let decision = plain(&two).unwrap();
     assert_eq!(decision.writable, Ok(()));
-    assert_eq!(decision.mint, Some(Mint { members: 0b011, cause: Cause::Degraded }));
+    assert_eq!(
+        decision.mint,
+        Some(Mint { members: 0b011, cause: Cause::Degraded, is_accepted: false })
+    );
     assert_eq!(plain(&two[..1]).unwrap().writable, Err(ReadOnly::Missing { members: 0b110 }));
     // Copies that were put back to an older state are no proof.
     let back = vec![at(&majority, 0, 9), at(&majority, 1, 0), at(&majority, 2, 0)];
@@ -297,7 +305,10 @@ fn the_holder_suffices_and_is_needed() {
     let old = with_rule(3, Runtime::Holder(1));
     let decision = plain(&[at(&old, 1, 0)]).unwrap();
     assert_eq!(decision.writable, Ok(()));
-    assert_eq!(decision.mint, Some(Mint { members: 0b010, cause: Cause::Degraded }));
+    assert_eq!(
+        decision.mint,
+        Some(Mint { members: 0b010, cause: Cause::Degraded, is_accepted: false })
+    );
     let others = [at(&old, 0, 0), at(&old, 2, 0)];
     assert_eq!(plain(&others).unwrap().writable, Err(ReadOnly::NoHolder { slot: 1 }));
     assert_eq!(accepting(&others).writable, Ok(()));
@@ -320,24 +331,102 @@ fn after_a_hand_over_the_old_holder_may_only_follow() {
     assert_eq!(states(&decision)[..2], [InSync, InSync]);
 }
 
+/// The witness of `group`, which was told of it.
+fn told_of(group: &CopyGroup) -> Options {
+    Options { witness: Some(Heard::of(&Testimony::of(group))), ..Options::default() }
+}
+
+fn witnessed(count: u8) -> CopyGroup {
+    let mut group = group(count);
+    group.set_witness(Some(WitnessPlace::new(Uuid([7; 16]), b"/w")));
+    group
+}
+
 #[test]
 fn the_witness_stands_in_for_the_missing_and_vetoes() {
-    let mut seen = group(2);
-    let here = |group: &CopyGroup| [at(group, 0, 0)];
-    let told = |id: u8| Options { witness: Some(EpochId([id; 16])), ..Options::default() };
-    let ask = |group: &CopyGroup, id| decide(&here(group), &told(id)).unwrap().writable;
-    assert_eq!(ask(&seen, 1), MISSING_1, "the group does not use it");
-    seen.policy.witness = true;
-    assert_eq!(plain(&here(&seen)).unwrap().writable, MISSING_1, "it cannot be asked");
-    assert_eq!(ask(&seen, 1), Ok(()));
-    assert_eq!(ask(&seen, 9), Err(ReadOnly::Witness { seen: EpochId([9; 16]) }));
-    let all = [at(&seen, 0, 0), at(&seen, 1, 0)];
-    let vetoed = decide(&all, &told(9)).unwrap().writable;
-    assert_eq!(vetoed, Err(ReadOnly::Witness { seen: EpochId([9; 16]) }));
-    let alone = without(&seen, 1, 2);
-    assert_eq!(ask(&alone, 1), Ok(()), "the witness may be one epoch behind");
-    seen.policy.runtime = Runtime::Majority;
-    assert_eq!(ask(&seen, 1), MISSING_1, "the majority may have gone on without the witness");
+    let mut both = witnessed(2);
+    let without_1 = without(&both, 1, 2);
+    let here = |group: &CopyGroup, slot| [at(group, slot, 0)];
+    let ask = |found: &[Found], witness: &CopyGroup| decide(found, &told_of(witness)).unwrap();
+    let unused = group(2);
+    assert_eq!(ask(&here(&unused, 0), &both).writable, MISSING_1, "the group does not use it");
+    assert_eq!(plain(&here(&both, 0)).unwrap().writable, MISSING_1, "it cannot be asked");
+    let alone = ask(&here(&both, 0), &both);
+    let mint = Mint { members: 1, cause: Cause::Degraded, is_accepted: false };
+    assert_eq!((alone.writable, alone.mint), (Ok(()), Some(mint)));
+    // one copy died while mounted, and the machine starts with the other one, or with that one
+    assert_eq!(ask(&here(&without_1, 0), &without_1).writable, Ok(()));
+    let vetoed = Err(ReadOnly::Witness { seen: EpochId([2; 16]) });
+    assert_eq!(ask(&here(&both, 1), &without_1).writable, vetoed);
+    assert_eq!(ask(&here(&without_1, 0), &both).writable, Ok(()), "the witness may be behind");
+    both.policy.runtime = Runtime::Majority;
+    assert_eq!(ask(&here(&both, 0), &both).writable, MISSING_1, "the majority may have gone on");
+}
+
+#[test]
+fn an_epoch_that_only_the_witness_has_is_void_if_a_member_of_it_is_here() {
+    let both = witnessed(2);
+    // the transaction before the one that begins the epoch
+    let at = |group: &CopyGroup, slot| Found { tid: Tid(109), ..at(group, slot, 0) };
+    let without_1 = without(&both, 1, 2);
+    // power failed when the witness knew and no copy did
+    let ask = |found: &[Found]| decide(found, &told_of(&without_1)).unwrap().writable;
+    assert_eq!(ask(&[at(&both, 0)]), Ok(()), "it would know, had anything been acknowledged");
+    assert_eq!(ask(&[at(&both, 0), at(&both, 1)]), Ok(()));
+    let vetoed = Err(ReadOnly::Witness { seen: EpochId([2; 16]) });
+    assert_eq!(ask(&[at(&both, 1)]), vetoed, "the other one may have gone on");
+    // an old image of the copy that went on proves nothing
+    let mut old = at(&both, 0);
+    old.tid = Tid(90);
+    assert_eq!(ask(&[old]), vetoed);
+    // and one more began before any header
+    let mut twice = without_1.clone();
+    twice.begin(Cause::Policy, &stamp(3, 110)).unwrap();
+    assert_eq!(decide(&[at(&both, 0)], &told_of(&twice)).unwrap().writable, Ok(()));
+    // of a history that is not ours nothing is void
+    let mut other = witnessed(1);
+    other.epoch.id = EpochId([5; 16]);
+    let other = told_of(&other);
+    let seen = EpochId([5; 16]);
+    let both = [at(&both, 0), at(&both, 1)];
+    assert_eq!(decide(&both, &other).unwrap().writable, Err(ReadOnly::Witness { seen }));
+}
+
+#[test]
+fn a_stored_rule_does_not_overrule_the_witness_and_the_operator_does() {
+    let mut both = witnessed(2);
+    both.policy.on_missing = OnMissing::Accept;
+    let without_1 = without(&both, 1, 2);
+    let found = [at(&both, 1, 0)];
+    let vetoed = Err(ReadOnly::Witness { seen: EpochId([2; 16]) });
+    assert_eq!(decide(&found, &told_of(&without_1)).unwrap().writable, vetoed);
+    assert_eq!(plain(&found).unwrap().writable, Ok(()), "it cannot be asked");
+    let accepting = Options { accept_missing: true, ..told_of(&without_1) };
+    let mut decision = decide(&found, &accepting).unwrap();
+    assert_eq!(decision.mint.unwrap().cause, Cause::AcceptedMissing);
+    decision.begin(&stamp(4, 200)).unwrap();
+    assert!(!decision.told.is_owed(&decision.group));
+    let telling = decision.told.telling(&decision.group, Tid(199)).unwrap();
+    assert_eq!(telling.judge(&Testimony::of(&without_1)), Ok(()), "told all the same");
+    let third = without(&both, 1, 9);
+    let overtaken = WitnessFault::Overtaken(EpochId([9; 16]));
+    assert_eq!(telling.judge(&Testimony::of(&third)), Err(overtaken));
+}
+
+#[test]
+fn a_mount_that_leaves_members_behind_needs_its_witness() {
+    let both = witnessed(2);
+    let rootless = Found { root_behind: None, ..at(&both, 1, 0) };
+    let found = [at(&both, 0, 0), rootless];
+    let unheard = Err(ReadOnly::Unwitnessed { members: 2 });
+    assert_eq!(plain(&found).unwrap().writable, unheard);
+    let mut decision = decide(&found, &told_of(&both)).unwrap();
+    assert_eq!(decision.writable, Ok(()));
+    decision.begin(&stamp(4, 200)).unwrap();
+    assert!(decision.told.is_owed(&decision.group));
+    assert_eq!(accepting(&found).writable, Ok(()));
+    let both = [at(&both, 0, 0), at(&both, 1, 0)];
+    assert_eq!(plain(&both).unwrap().writable, Ok(()), "nobody else can have gone on");
 }
 
 #[test]
@@ -349,7 +438,7 @@ fn the_rule_for_missing_members() {
     assert_eq!(accepting(&[at(&strict, 0, 0)]).writable, Ok(()));
     strict.policy.on_missing = OnMissing::Accept;
     let decision = plain(&[at(&strict, 0, 0)]).unwrap();
-    assert_eq!(decision.mint, Some(Mint { members: 1, cause: Cause::Degraded }));
+    assert_eq!(decision.mint, Some(Mint { members: 1, cause: Cause::Degraded, is_accepted: true }));
 }
 
 #[test]
@@ -371,7 +460,7 @@ fn roots_that_cannot_be_read() {
     // The other member has it, and the headers of this one tell that it did not go on alone.
     let decision = plain(&[bad(at(&group(2), 0, 1), None), at(&group(2), 1, 1)]).unwrap();
     assert_eq!((decision.master, decision.writable), (1, Ok(())));
-    assert_eq!(decision.mint, Some(Mint { members: 2, cause: Cause::Ejected }));
+    assert_eq!(decision.mint, Some(Mint { members: 2, cause: Cause::Ejected, is_accepted: false }));
     let newer = [bad(at(&group(2), 0, 2), None), at(&group(2), 1, 0)];
     assert_eq!(plain(&newer).unwrap().writable, Err(ReadOnly::OlderRoot { slot: 0 }));
     assert_eq!(decision.notes, [Note::NoRoot(0)]);
@@ -528,11 +617,12 @@ fn every_reason_not_to_write() {
     assert_eq!(reason(&broken, none), "FC-D07");
     assert_eq!(accepting(&broken).mint.unwrap().members, 1);
     let mut newer = group(1);
-    newer.ro_compat = 1;
+    newer.ro_compat = 2;
     assert_eq!(reason(&[at(&newer, 0, 0)], none), "FC-D08");
     assert_eq!(reason(&both, Options { damage_list_full: true, ..none }), "FC-D09");
     let texts = [
         ReadOnly::Witness { seen: EpochId([1; 16]) },
+        ReadOnly::Unwitnessed { members: 2 },
         ReadOnly::TooFew { have: 1, need: 2 },
         ReadOnly::OlderRoot { slot: 1 },
     ];

@@ -28,8 +28,15 @@ fn group() -> CopyGroup {
     (group.compat, group.ro_compat) = (1 << 63 | 1, 1 << 40);
     (group.incompat, group.plain_slot) = (INCOMPAT_PLAIN, 2);
     (group.min_copies, group.flush_seq) = (2, 900);
-    group.policy =
-        Policy { runtime: Runtime::Holder(2), on_missing: OnMissing::Refuse, witness: true };
+    group.policy = Policy {
+        runtime: Runtime::Holder(2),
+        on_missing: OnMissing::Refuse,
+        witness: true,
+        wait_seconds: 300,
+        promote: Some(86_400),
+    };
+    group.witness = WitnessPlace::new(Uuid([6; 16]), b"/media/stick/group.witness");
+    group.commit_time = WallTime(1_700_000_000_000_003);
     let mut out = CopySlot {
         device: Uuid([3; 16]),
         state: CopyState::Out,
@@ -38,6 +45,7 @@ fn group() -> CopyGroup {
         left: EpochId([17; 16]),
         root_tid: Tid(1699),
         root_check: [0x5a; ROOT_CHECK_LEN],
+        root_time: WallTime(1_700_000_000_000_002),
         counters: Counters { read: 1, write: 2, flush: 3, check: 4, healed: 5, relocated: 6 },
         resync: Progress { since: Tid(1200), done_bytes: 1 << 40 },
         ..CopySlot::EMPTY
@@ -76,7 +84,7 @@ fn every_field_goes_there_and_back() {
 #[test]
 fn what_nobody_understands_survives() {
     let mut bytes = group().store();
-    for at in [0x14, 0x17, 0x64, 0x7f, 0x580, 0x5ff, 0x613, 0x768, 0x83f, 0xf00, 0xffb] {
+    for at in [0x17, 0x70, 0x7f, 0x580, 0x5ff, 0x613, 0x768, 0x837, 0xf12, 0xfd8, 0xffb] {
         bytes[at] = 0xee;
     }
     sealed(&mut bytes);
@@ -90,6 +98,11 @@ fn the_layout_is_where_the_document_says() {
     let bytes = group().store();
     assert_eq!(&bytes[..8], b"FARCOPY1");
     assert_eq!(bytes[0x8..0x14], [1, 0, 0, 0, 0, 3, 2, 2, 2, 1, 1, 2]);
+    assert_eq!(bytes[0x14..0x18], [44, 1, 1, 0]);
+    assert_eq!(bytes[0x64..0x68], 86_400_u32.to_le_bytes());
+    assert_eq!(bytes[0x68..0x70], 1_700_000_000_000_003_u64.to_le_bytes());
+    assert_eq!((bytes[0xf00], bytes[0xf10], bytes[0xf11], bytes[0xf18]), (6, 0, 26, b'/'));
+    assert_eq!(bytes[0x840 + 0x238..0x840 + 0x240], 1_700_000_000_000_002_u64.to_le_bytes());
     assert_eq!(bytes[0x28..0x30], 1_u64.to_le_bytes());
     assert_eq!(bytes[0x30..0x50], [[1; 16], [2; 16]].concat());
     assert_eq!(bytes[0x50..0x58], 900_u64.to_le_bytes());
@@ -107,13 +120,16 @@ fn every_refusal() {
     let mut bytes = group().store();
     bytes[0x700] ^= 1;
     assert!(matches!(CopyGroup::parse(&bytes), Err(CopyGroupFault::Check { .. })));
-    let cases: [(Change, CopyGroupFault); 23] = [
+    let cases: [(Change, CopyGroupFault); 26] = [
         (|b| b[0x8] = 2, CopyGroupFault::Format(2)),
         (|b| b[0x2f] = 0x80, CopyGroupFault::Features(1 << 63)),
         (|b| b[0xf] = 3, CopyGroupFault::Policy),
         (|b| b[0x10] = 4, CopyGroupFault::Policy),
         (|b| b[0x11] = 3, CopyGroupFault::Policy),
         (|b| b[0x12] = 2, CopyGroupFault::Policy),
+        (|b| b[0x16] = 2, CopyGroupFault::Policy),
+        (|b| b[0x16] = 0, CopyGroupFault::Policy),
+        (|b| b[0xf11] = 25, CopyGroupFault::Policy),
         (|b| b[0x80..0x580].fill(0), CopyGroupFault::History(0)),
         (|b| b[0x90] ^= 1, CopyGroupFault::History(1)),
         (|b| b[0xd0 + 0x30] = 99, CopyGroupFault::History(1)),
