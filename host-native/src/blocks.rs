@@ -25,7 +25,7 @@ use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{LiveCopies, Space, Volume};
 
 use crate::ahead::ReadAheadPool;
-use crate::copies::{self, MemberChange, ScrubWish};
+use crate::copies::{self, MemberChange, ScrubWish, WitnessLine};
 use crate::device::{Devices, Spare};
 use crate::writing::{Flushing, WriteOptions, Writing};
 
@@ -65,6 +65,8 @@ pub(crate) struct Store {
     seed: AtomicU64,
     /// What has to be healed by who writes.
     bad: Mutex<HealQueue>,
+    /// The way to the witness of the copies.
+    pub(crate) witness: WitnessLine,
 }
 
 /// Where to tell.
@@ -117,6 +119,16 @@ impl Blocks {
     /// that read ahead (none: no read-ahead).
     #[must_use]
     pub fn new(volume: Volume, devices: Devices, cache_bytes: usize, ahead_threads: usize) -> Self {
+        Self::with(volume, devices, WitnessLine::default(), (cache_bytes, ahead_threads))
+    }
+
+    /// The same, with the way to the witness of the copies.
+    pub(crate) fn with(
+        volume: Volume,
+        devices: Devices,
+        witness: WitnessLine,
+        (cache_bytes, ahead_threads): (usize, usize),
+    ) -> Self {
         let shard_bytes = cache_bytes / SHARDS;
         let data_bytes = shard_bytes / DATA_SHARE;
         let shards = (0..SHARDS)
@@ -130,7 +142,7 @@ impl Blocks {
             .collect();
         let (sink, seed) = (OnceLock::new(), AtomicU64::new(1));
         let bad = Mutex::default();
-        let store = Arc::new(Store { volume, devices, shards, sink, seed, bad });
+        let store = Arc::new(Store { volume, devices, shards, sink, seed, bad, witness });
         let ahead = ReadAheadPool::new(Arc::clone(&store), ahead_threads);
         let pfs_changes = PfsChanges::default();
         Self { ahead, store, flushing: None, writing: None, pfs_changes }
@@ -146,6 +158,11 @@ impl Blocks {
             };
             self.devices().guard(limit, spare);
         }
+    }
+
+    /// What to add to a refusal to write: why the witness was not asked, if that failed.
+    pub(crate) fn unheard(&self) -> String {
+        self.store.witness.unheard()
     }
 
     /// Opens the volume for writing too; its devices must be.
@@ -216,7 +233,7 @@ impl Blocks {
             Some(writing) => writing.seen()?,
             None => copies::Seen::default(),
         };
-        copies::of_open(self.volume(), self.devices(), Some(seen))
+        copies::of_open(self.volume(), self.devices(), Some(seen), &self.store.witness)
     }
 
     /// What somebody should know of the copies who has just opened the volume.

@@ -13,6 +13,7 @@
 //! | `record` | what a device says of its group |
 //! | `status` | how the copies are, for `farrier copies status` |
 //! | `syslog` | the system's log |
+//! | `witness` | the file that is told of epochs |
 //!
 //! What happens to copies while they are written is in [`writing`](crate::writing).
 
@@ -26,6 +27,7 @@ mod promote;
 mod record;
 mod status;
 pub mod syslog;
+mod witness;
 
 pub use crate::writing::ScrubWish;
 pub(crate) use events::Log;
@@ -40,6 +42,8 @@ pub use places::{FoundCopy, find_others};
 pub use promote::{Loss, Promoting};
 pub use record::record_at;
 pub use status::{
-    CopyStatus, EpochStatus, RulesStatus, ScrubState, ScrubStatus, State, Status, look,
+    CopyStatus, EpochStatus, RulesStatus, ScrubState, ScrubStatus, State, Status, WitnessStatus,
+    look,
 };
 pub(crate) use status::{Seen, milliseconds, of_open};
+pub(crate) use witness::WitnessLine;

@@ -14,7 +14,7 @@ use farrier_core::media::check::Checks;
 use farrier_core::volume::{OpenOptions, Volume};
 
 use crate::blocks::Blocks;
-use crate::copies::{refused, with_paths};
+use crate::copies::{WitnessLine, refused, with_paths};
 use crate::device::{Devices, OpenFault};
 use crate::tree::Tree;
 use crate::writing::WriteOptions;
@@ -28,7 +28,7 @@ const LOCAL_LABEL: &[u8] = b"LOCAL";
 const MISSING: &str = "FC-S10";
 
 /// How to open an image.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Accept a device that is shorter than its volume.
     pub allow_truncated: bool,
@@ -45,6 +45,8 @@ pub struct Options {
     /// How long a device may keep others waiting, if it holds a copy that the volume can do without;
     /// `None` for as long as it takes.
     pub stall_timeout: Option<Duration>,
+    /// Where the witness of the copies is, if not where it was last.
+    pub witness: Option<PathBuf>,
 }
 
 impl Options {
@@ -64,6 +66,7 @@ impl Default for Options {
             writes_snapshots: false,
             copies: lineage::Options::default(),
             stall_timeout: Some(Self::STALL_TIMEOUT),
+            witness: None,
         }
     }
 }
@@ -169,7 +172,7 @@ impl Image {
             Err(OpenError::Copies { code: MISSING, .. }) => {
                 let opened = Devices::open(devices).map_err(OpenError::Device)?;
                 let copies = lineage::Options { read_only: true, ..options.copies };
-                Self::assemble(devices, opened, &Options { copies, ..*options })?
+                Self::assemble(devices, opened, &Options { copies, ..options.clone() })?
             }
             other => other?,
         };
@@ -194,7 +197,7 @@ impl Image {
             && let Err(reason) = group.decision().writable
         {
             let name = |index| blocks.devices().path(index);
-            let text = with_paths(&reason.to_string(), name);
+            let text = with_paths(&reason.to_string(), name) + &blocks.unheard();
             return Err(OpenError::CopiesReadOnly { code: reason.code(), text });
         }
         blocks
@@ -223,11 +226,12 @@ impl Image {
         opened: Devices,
         options: &Options,
     ) -> Result<Blocks, OpenError> {
+        let (witness, heard) = WitnessLine::ask(&opened, options.witness.as_deref());
         let core_options = OpenOptions {
             checks: Checks::with_crc32c(crc32c::crc32c),
             allow_truncated: options.allow_truncated,
             slot: options.header_slot,
-            copies: options.copies,
+            copies: lineage::Options { witness: heard, ..options.copies },
         };
         let volume = ready(drive::open(&opened, core_options)).map_err(|error| {
             if let Error::Refused(Refusal::Copies { code }) = error
@@ -243,7 +247,8 @@ impl Image {
             let first = || devices.first().cloned().unwrap_or_default();
             OpenError::Refused(about.unwrap_or_else(first), error)
         })?;
-        let blocks = Blocks::new(volume, opened, options.cache_bytes, options.ahead_threads);
+        let sizes = (options.cache_bytes, options.ahead_threads);
+        let blocks = Blocks::with(volume, opened, witness, sizes);
         if let Some(limit) = options.stall_timeout {
             blocks.limit_stalls(limit);
         }

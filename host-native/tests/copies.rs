@@ -330,7 +330,7 @@ fn what_the_records_say_is_kept_to() {
     change(b, 0x28, 0x80);
     assert_refused(&[a, b], &[], &["FC-S08", name, "features 0x80"], 7);
     restore();
-    change(b, 0x20, 1);
+    change(b, 0x20, 2);
     assert_refused(&[a, b], &["-o", "rw"], &["FC-D08", name, "cannot write"], 7);
     // another device that says it is the same copy; the same history told differently
     restore();

@@ -66,6 +66,10 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..4))]
     only_copy: Option<u8>,
 
+    /// Where the witness of the copies is, if not where it was last; as -o witness=FILE.
+    #[arg(long, value_name = "FILE")]
+    witness: Option<PathBuf>,
+
     /// Stay in the foreground.
     #[arg(short, long)]
     foreground: bool,
@@ -101,6 +105,7 @@ Options for -o:
   stall_timeout=SECONDS  of a volume of copies: how long a device may keep others waiting before it
                          is left behind (default 10; 0: for ever). The last copy is always waited
                          for
+  witness=FILE           of a volume of copies: the witness is there, if not where it was last
   nosearch               of a volume of copies: use the devices that are named, and do not look for
                          the others where they were last, beside the first one, and on all block
                          devices, neither now nor later; accept_missing, master and only_copy do not
@@ -125,6 +130,9 @@ impl Mount {
         options.writing.only_named = !options.searches;
         options.copies.accept_missing |= self.accept_missing;
         options.copies.master = self.master.or(options.copies.master);
+        if let Some(path) = &self.witness {
+            options.witness = Some(std::path::absolute(path).map_err(Failure::new)?);
+        }
         options.copies.only_copy = self.only_copy.or(options.copies.only_copy);
         if self.foreground || self.report_ready {
             self.serve(sources, directory, &options)

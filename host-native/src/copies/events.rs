@@ -66,6 +66,10 @@ pub enum EventKind {
     PolicyChanged,
     /// Nothing can be changed any more.
     MasterLost,
+    /// The witness was not told: no copy can be left behind until it is.
+    WitnessLost,
+    /// It was told.
+    WitnessTold,
 }
 
 impl EventKind {
@@ -91,6 +95,8 @@ impl EventKind {
             Self::ScrubDone => "scrub_done",
             Self::PolicyChanged => "policy_changed",
             Self::MasterLost => "master_lost",
+            Self::WitnessLost => "witness_lost",
+            Self::WitnessTold => "witness_told",
         }
     }
 }

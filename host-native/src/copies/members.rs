@@ -4,12 +4,13 @@
 //! Nothing is lost silently: a device that holds something is refused unless the caller says
 //! otherwise, and a copy that still serves goes only when its successor holds everything.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use farrier_core::copies::{
-    CopyGroup, CopyState, EpochId, OnMissing, Rules, Runtime, TransitionFault,
+    CopyGroup, CopyState, EpochId, OnMissing, Rules, Runtime, TransitionFault, WitnessPlace,
 };
 use farrier_core::drive::copies::{MemberError, NewCopy};
 use farrier_core::error::Error;
@@ -72,6 +73,11 @@ pub enum MemberChange {
         on_missing: Option<MissingRule>,
         /// Copies in sync that a mount for writing needs.
         min_copies: Option<u8>,
+    },
+    /// The group gets a witness, another one, or none.
+    Witness {
+        /// Path of the file, which does not depend on a working directory.
+        path: Option<PathBuf>,
     },
     /// The right to write moves to a copy.
     HandOver {
@@ -171,10 +177,15 @@ pub fn rules(group: &CopyGroup) -> String {
         OnMissing::Refuse => "refused (refuse)",
         OnMissing::Accept => "mounted for writing without a question (accept)",
     };
-    format!(
+    let mut text = format!(
         "{runtime}; where members are missing that may have gone on, it is {on_missing}; a mount \
          for writing needs {min_copies} in sync"
-    )
+    );
+    if group.policy.witness {
+        let place = group.witness.place.escape_ascii();
+        let _ = write!(text, "; the witness {place} is told of every epoch");
+    }
+    text
 }
 
 /// Who carries changes out: a mount, or a volume that is opened for them.
@@ -196,6 +207,7 @@ pub(crate) trait Driver {
     fn attach(&self, path: &Path) -> Result<u8, String>;
 
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError>;
+    fn set_witness(&self, witness: Option<WitnessPlace>) -> Result<(), MemberError>;
 
     /// Has the copy `new` filled in, and then takes away `old`, if one is named. Returns what to tell
     /// of that: it may go on beside everything else, or be over.
@@ -269,6 +281,11 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
                 ..before
             };
             set_rules(driver, wanted)?;
+            let now = driver.group().ok_or_else(no_copies)?;
+            Ok(told(None, rules(&now), "none".to_owned()))
+        }
+        MemberChange::Witness { ref path } => {
+            set_witness(driver, &group, path.as_deref())?;
             let now = driver.group().ok_or_else(no_copies)?;
             Ok(told(None, rules(&now), "none".to_owned()))
         }
@@ -380,6 +397,18 @@ fn set_rules(driver: &impl Driver, rules: Rules) -> Result<(), String> {
         }
         (error, _) => explain(error, "the rules"),
     })
+}
+
+fn set_witness(driver: &impl Driver, group: &CopyGroup, path: Option<&Path>) -> Result<(), String> {
+    let witness = match path {
+        None => None,
+        Some(path) if super::witness::is_at(path, group) => return Ok(()),
+        Some(path) => {
+            let id = new_id().map_err(|error| format!("/dev/urandom: {error}"))?;
+            Some(super::witness::make(path, id, group)?)
+        }
+    };
+    driver.set_witness(witness).map_err(|error| explain(&error, "the witness"))
 }
 
 /// The epoch that a copy which is left alone names as its own.

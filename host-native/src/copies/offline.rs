@@ -1,9 +1,10 @@
 //! A volume of copies that is not mounted, opened to change its members or to read all of it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use farrier_core::copies::{CopyGroup, EpochId, Rules, lineage};
+use farrier_core::copies::{CopyGroup, EpochId, Rules, WitnessPlace, lineage};
 use farrier_core::drive::convert::{NewGroup, Stripped};
 use farrier_core::drive::copies::{MemberError, NewCopy};
 use farrier_core::drive::ready;
@@ -14,6 +15,7 @@ use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{LiveCopies, OpenOptions};
 
 use super::members::{Driver, change, name, new_id, no_copies};
+use super::witness::WitnessLine;
 use super::{Changed, MemberChange, ScrubState, ScrubStatus, Seen, Status, milliseconds, of_open};
 use crate::device::{Devices, explain};
 use crate::writing::{note_scrub, rest_of_scrub};
@@ -28,6 +30,7 @@ const STEP: u64 = 8 << 20;
 /// A volume of copies, ours alone as long as this lives.
 pub struct OfflineGroup {
     solo: Solo<Devices>,
+    witness: Arc<WitnessLine>,
     /// Told how many bytes are filled in.
     filled: Box<dyn Fn(u64)>,
 }
@@ -55,15 +58,20 @@ impl OfflineGroup {
         let path = path.display();
         let opened = Devices::open_writable(devices).map_err(|fault| fault.to_string())?;
         let checks = Checks::with_crc32c(crc32c::crc32c);
+        let (witness, heard) = WitnessLine::ask(&opened, None);
+        let copies = lineage::Options { witness: heard, ..copies };
         let options = OpenOptions { checks, copies, ..OpenOptions::default() };
-        super::may_write(&opened, &options)?;
+        super::may_write(&opened, &options).map_err(|text| text + &witness.unheard())?;
         let named = |index: DeviceIndex| devices.get(usize::from(index.0)).map(PathBuf::as_path);
         let solo = ready(Solo::open_for_writing(opened, options, CACHE_BYTES))
             .map_err(|error| format!("{path}: {}", explain(&error, named)))?;
         if let Some(origin) = super::origin() {
             solo.set_origin(origin);
         }
-        let group = Self { solo, filled: Box::new(filled) };
+        let witness = Arc::new(witness);
+        let line = Arc::clone(&witness);
+        solo.set_tell(Box::new(move |telling| line.tell(telling)));
+        let group = Self { solo, witness, filled: Box::new(filled) };
         match (group.group().is_some(), converts) {
             (true, _) => Ok(group),
             (false, true) => group.convert().map(|()| group),
@@ -127,7 +135,7 @@ impl OfflineGroup {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         let seen = Seen { group: self.group(), ..Seen::default() };
-        let status = of_open(self.solo.volume(), self.solo.storage(), Some(seen))?;
+        let status = of_open(self.solo.volume(), self.solo.storage(), Some(seen), &self.witness)?;
         Some(Status { is_mounted: false, ..status })
     }
 
@@ -235,6 +243,10 @@ impl Driver for OfflineGroup {
 
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {
         ready(self.solo.set_rules(rules))
+    }
+
+    fn set_witness(&self, witness: Option<WitnessPlace>) -> Result<(), MemberError> {
+        ready(self.solo.set_witness(witness))
     }
 
     fn fill_in(&self, new: u8, old: Option<u8>) -> Result<String, String> {

@@ -12,7 +12,7 @@ use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{OpenOptions, Volume};
 use serde::{Deserialize, Serialize};
 
-use super::{Event, MissingRule, RuntimeRule, refused, rules, with_paths};
+use super::{Event, MissingRule, RuntimeRule, WitnessLine, refused, rules, with_paths};
 use crate::device::Devices;
 
 /// What the whole comes to.
@@ -78,6 +78,8 @@ pub struct Status {
     pub master: Option<u8>,
     /// Every slot that has a copy.
     pub copies: Vec<CopyStatus>,
+    /// The witness, if there is one.
+    pub witness: Option<WitnessStatus>,
     /// The scrub that goes on, or was the last of this mount.
     pub scrub: Option<ScrubStatus>,
     /// What happened to copies since it was mounted, oldest first; the last ones, if it was much.
@@ -95,6 +97,19 @@ pub struct EpochStatus {
     pub since_us: u64,
     /// The slots of its members.
     pub members: Vec<u8>,
+}
+
+/// The witness of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WitnessStatus {
+    /// Where it is looked for.
+    pub place: String,
+    /// Whether it could be asked.
+    pub is_reached: bool,
+    /// Whether it knows the current epoch.
+    pub is_current: bool,
+    /// What it said, or why it did not.
+    pub text: String,
 }
 
 /// The rules of a group.
@@ -255,10 +270,12 @@ pub fn look(devices: &[PathBuf], copies: lineage::Options) -> Result<Status, Str
     })?;
     let opened = open()?;
     let checks = Checks::with_crc32c(crc32c::crc32c);
+    let (witness, heard) = WitnessLine::ask(&opened, None);
+    let copies = lineage::Options { witness: heard, ..copies };
     let options = OpenOptions { checks, copies, ..OpenOptions::default() };
     let first = devices.first().map(|path| path.display().to_string()).unwrap_or_default();
     match ready(drive::open(&opened, options)) {
-        Ok(volume) => of_open(&volume, &opened, None).ok_or_else(|| {
+        Ok(volume) => of_open(&volume, &opened, None, &witness).ok_or_else(|| {
             format!("{first}: is no volume of copies; `farrier format --copy A --copy B` makes one")
         }),
         Err(Error::Refused(Refusal::Copies { code })) => {
@@ -299,6 +316,7 @@ fn from(verdict: Verdict) -> Status {
         rules: None,
         master: None,
         copies: Vec::new(),
+        witness: None,
         scrub: None,
         events: Vec::new(),
     }
@@ -314,7 +332,12 @@ fn parted(text: &str) -> (String, Option<String>) {
 
 /// How the copies of an open volume are; of one that is mounted, with what was `seen` since.
 /// `None` if it has none.
-pub(crate) fn of_open(volume: &Volume, devices: &Devices, seen: Option<Seen>) -> Option<Status> {
+pub(crate) fn of_open(
+    volume: &Volume,
+    devices: &Devices,
+    seen: Option<Seen>,
+    witness: &WitnessLine,
+) -> Option<Status> {
     let found = volume.group()?;
     let is_mounted = seen.is_some();
     let seen = seen.unwrap_or_default();
@@ -354,10 +377,34 @@ pub(crate) fn of_open(volume: &Volume, devices: &Devices, seen: Option<Seen>) ->
         }),
         master: Some(decision.master),
         copies,
+        witness: group.policy.witness.then(|| witness_of(group, witness)),
         scrub: seen.scrub,
         events: seen.events,
         ..from(verdict)
     })
+}
+
+fn witness_of(group: &CopyGroup, line: &WitnessLine) -> WitnessStatus {
+    let place = line.path(&group.witness);
+    let place = place.map_or_else(|| "an unknown place".to_owned(), |p| p.display().to_string());
+    let seen =
+        line.look(group).map(|holds| holds.epochs.first().map(|epoch| (epoch.id, epoch.seq)));
+    let (is_reached, is_current, text) = match seen {
+        Err(text) => (false, false, text),
+        Ok(Some((id, _))) if id == group.epoch.id => {
+            (true, true, "knows the current epoch".to_owned())
+        }
+        Ok(Some((id, seq))) if group.descends_from(id) => (
+            true,
+            false,
+            format!("knows epoch {seq}, and is told of this one with the next commit"),
+        ),
+        Ok(seen) => {
+            let id = seen.map_or_else(String::new, |(id, _)| id.to_string());
+            (true, false, format!("knows epoch {id}, which no copy here knows"))
+        }
+    };
+    WitnessStatus { place, is_reached, is_current, text }
 }
 
 /// Why it cannot be written; that somebody asked for that is no state of the copies.

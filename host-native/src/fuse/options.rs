@@ -1,5 +1,6 @@
 //! `-o` as people write it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use farrier_core::copies::lineage;
@@ -41,6 +42,8 @@ pub struct MountOptions {
     /// How long a device may keep others waiting that the volume can do without; `None` for as long
     /// as it takes.
     pub stall_timeout: Option<Duration>,
+    /// Where the witness of the copies is, if not where it was last.
+    pub witness: Option<PathBuf>,
     /// How to write.
     pub writing: WriteOptions,
     /// Flags of the mount itself.
@@ -94,6 +97,7 @@ impl MountOptions {
             copies: lineage::Options::default(),
             searches: true,
             stall_timeout: Some(Options::STALL_TIMEOUT),
+            witness: None,
             writing: WriteOptions::default(),
             flags: Flags::default(),
         }
@@ -135,6 +139,7 @@ impl MountOptions {
             ("accept_missing", None) => self.copies.accept_missing = true,
             ("master", Some(value)) => self.copies.master = Some(slot(name, value)?),
             ("only_copy", Some(value)) => self.copies.only_copy = Some(slot(name, value)?),
+            ("witness", Some(value)) => self.witness = Some(absolute(name, value)?),
             ("stall_timeout", Some(value)) => {
                 let seconds = number::<u64>(name, value)?.min(STALL_SECONDS_MAX);
                 self.stall_timeout = (seconds > 0).then_some(Duration::from_secs(seconds));
@@ -218,6 +223,7 @@ impl MountOptions {
             writes_snapshots: self.writes_snapshots,
             copies: self.copies,
             stall_timeout: self.stall_timeout,
+            witness: self.witness.clone(),
             ..Options::default()
         }
     }
@@ -238,7 +244,7 @@ const SWITCHES: [&str; 13] = [
     "nodev",
     "nosuid",
 ];
-const VALUED: [&str; 12] = [
+const VALUED: [&str; 13] = [
     "uid",
     "gid",
     "threads",
@@ -251,7 +257,13 @@ const VALUED: [&str; 12] = [
     "master",
     "only_copy",
     "stall_timeout",
+    "witness",
 ];
+
+/// A path that means the same in every working directory.
+fn absolute(name: &str, value: &str) -> Result<PathBuf, String> {
+    std::path::absolute(value).map_err(|_| format!("option {name}: write {name}=FILE"))
+}
 
 /// The slot of a copy.
 fn slot(name: &str, value: &str) -> Result<u8, String> {

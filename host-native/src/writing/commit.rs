@@ -5,6 +5,7 @@
 //! what makes commits shared: who got it late finds that the flush which he waited for was the one
 //! that he needed, or makes one for all that wait behind him.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -160,7 +161,11 @@ impl Writing {
         let live = self.store.volume().copies();
         let places = live.map(|live| copies::places(live, self.store.devices()));
         let mut flusher = self.lock_flusher();
-        let is_new = flusher.set_hints(&places.unwrap_or_default());
+        let mut is_new = flusher.set_hints(&places.unwrap_or_default());
+        let witness = flusher.lineage().map(|lineage| lineage.group().witness.id);
+        if let Some(path) = witness.and_then(|id| self.store.witness.named(id)) {
+            is_new |= flusher.set_witness_place(path.as_os_str().as_bytes());
+        }
         match is_new || flusher.lineage().is_some_and(|lineage| lineage.is_lagging()) {
             true => self.flush(&mut flusher, is_new).map(|_| ()),
             false => Ok(()),

@@ -3,15 +3,18 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use farrier_core::copies::witness::{Telling, WitnessFault};
 use farrier_core::dirty::Memory;
 use farrier_core::drive::change::{Origin, Pressure, WriteHost};
 use farrier_core::drive::{Host, read_stored, rewrite_piece, write_header};
 use farrier_core::engine::{Block, BlockId, Cache, Want};
 use farrier_core::error::Error;
 use farrier_core::flush::{Bytes, Piece, Placed};
+use farrier_core::units::WallTime;
 
 use super::Writing;
 use super::spread::spread;
+use crate::control::now;
 use crate::copies;
 
 /// The part of the limit, one in so many, from which on what was changed is flushed.
@@ -127,6 +130,16 @@ impl WriteHost for Writing {
 
     fn origin(&self) -> Option<Origin> {
         copies::origin()
+    }
+
+    fn time(&self) -> Option<WallTime> {
+        Some(now())
+    }
+
+    async fn tell_witness(&self, telling: &Telling) -> Result<(), WitnessFault> {
+        let told = self.store.witness.tell(telling);
+        self.note_witness(telling, &told);
+        told
     }
 
     fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {

@@ -1,10 +1,11 @@
 //! Copies that come and go while the volume is in use.
 
-use farrier_core::copies::{CopyGroup, CopyState, EpochId, Rules};
+use farrier_core::copies::{CopyGroup, CopyState, EpochId, Rules, WitnessPlace};
 use farrier_core::drive::commit::Flusher;
 use farrier_core::drive::copies::{MemberError, NewCopy, add, detach, remove, replace, set_rules};
 use farrier_core::drive::promote::discard;
 use farrier_core::drive::ready;
+use farrier_core::drive::witness::set_witness;
 use farrier_core::volume::LiveCopies;
 
 use std::path::Path;
@@ -117,6 +118,10 @@ impl Driver for Writing {
 
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {
         self.with_flusher(|flusher| ready(set_rules(self, flusher, rules)))
+    }
+
+    fn set_witness(&self, witness: Option<WitnessPlace>) -> Result<(), MemberError> {
+        self.with_flusher(|flusher| ready(set_witness(self, flusher, witness)))
     }
 
     fn fill_in(&self, new: u8, old: Option<u8>) -> Result<String, String> {

@@ -6,6 +6,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use farrier_core::copies::witness::{Telling, WitnessFault};
 use farrier_core::copies::{CopyGroup, CopySet, CopyState};
 use farrier_core::drive::commit::Flusher;
 use farrier_core::media::copy_group::COPIES_MAX;
@@ -43,6 +44,8 @@ pub(super) struct WatchState {
     pub(super) unnamed: u8,
     /// Copies that are taken away as soon as another one holds everything.
     pub(super) replaced: Vec<Replaced>,
+    /// Whether the witness was told the last time.
+    pub(super) is_witness_lost: bool,
     pub(super) is_closing: bool,
 }
 
@@ -105,6 +108,7 @@ impl Watch {
             detached: 0,
             unnamed,
             replaced: Vec::new(),
+            is_witness_lost: false,
             is_closing: false,
         };
         let (wake, attaching) = (Condvar::new(), Mutex::default());
@@ -194,6 +198,26 @@ impl Writing {
             let members: Vec<_> = slots(epoch.members).map(|slot| slot.to_string()).collect();
             let text = format!("epoch {} of copies {}", epoch.seq, members.join(", "));
             self.keep_event(EventKind::EpochMinted, None, text);
+        }
+    }
+
+    /// Tells whether the witness was told, where that is another answer than the last one.
+    pub(super) fn note_witness(&self, telling: &Telling, told: &Result<(), WitnessFault>) {
+        let Some(watch) = &self.watch else { return };
+        let is_lost = told.is_err();
+        if std::mem::replace(&mut watch.lock().is_witness_lost, is_lost) == is_lost {
+            return;
+        }
+        if is_lost {
+            let why = self.store.witness.fault().unwrap_or_else(|| "the witness".to_owned());
+            let text = format!(
+                "{why}; what is here goes on, but no copy can be left behind until it is told; see to \
+                 it, or `farrier copies policy --witness none DIR`"
+            );
+            self.tell_event(EventKind::WitnessLost, None, text);
+        } else {
+            let text = format!("the witness was told of epoch {}", telling.group().epoch.seq);
+            self.tell_event(EventKind::WitnessTold, None, text);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -95,6 +96,22 @@ impl Group {
                 status(&targets)
             }
         }
+    }
+
+    /// The path of a file that is to be the witness: not one on the volume itself.
+    pub(super) fn place_for_witness(&self, path: &Path) -> Result<PathBuf, Failure> {
+        let path = std::path::absolute(path).map_err(Failure::new)?;
+        let system = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+        if let Self::Mounted(directory) = self
+            && let Some(parent) = path.parent()
+            && system(parent).is_some_and(|number| Some(number) == system(directory))
+        {
+            return Err(Failure::new(format!(
+                "{}: is on the volume itself; name a file on another disk, a stick or a share",
+                path.display()
+            )));
+        }
+        Ok(path)
     }
 
     /// The slot that a person means by a number, or by a device.

@@ -293,6 +293,12 @@ pub(super) struct PolicyCommand {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..5))]
     min_copies: Option<u8>,
 
+    /// A file that is told of every epoch before anything is acknowledged in it, on none of the
+    /// copies; `none` for no witness. With one, a mount needs no question if one of two copies is
+    /// gone.
+    #[arg(long, value_name = "FILE|none")]
+    witness: Option<PathBuf>,
+
     #[command(flatten)]
     how: How,
 }
@@ -330,7 +336,8 @@ impl PolicyCommand {
         let group = Group::parse(&self.targets)?;
         let on_missing = self.on_missing.map(MissingRule::from);
         let (runtime, min_copies) = (self.runtime, self.min_copies);
-        if runtime.is_none() && on_missing.is_none() && min_copies.is_none() {
+        let changes_rules = runtime.is_some() || on_missing.is_some() || min_copies.is_some();
+        if !changes_rules && self.witness.is_none() {
             let rules = group.status()?.rules.ok_or_else(|| {
                 Failure::new(format!(
                     "{}: the copies cannot be used together; `farrier copies status` tells why",
@@ -347,6 +354,18 @@ impl PolicyCommand {
             out.flush()?;
             return Ok(());
         }
-        group.change(&MemberChange::Rules { runtime, on_missing, min_copies }, self.how)
+        if let Some(witness) = &self.witness {
+            let path = match witness.to_str() {
+                Some("none") => None,
+                _ => Some(group.place_for_witness(witness)?),
+            };
+            group.change(&MemberChange::Witness { path }, self.how)?;
+        }
+        match changes_rules {
+            true => {
+                group.change(&MemberChange::Rules { runtime, on_missing, min_copies }, self.how)
+            }
+            false => Ok(()),
+        }
     }
 }

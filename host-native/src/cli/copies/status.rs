@@ -129,6 +129,12 @@ fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
             writeln!(out, "resync: copy {}: {}", copy.slot, progress(filled, expected, ms))?;
         }
     }
+    if let Some(witness) = &status.witness {
+        match witness.is_reached {
+            true => writeln!(out, "third:  witness {}: {}", witness.place, witness.text)?,
+            false => writeln!(out, "third:  {}", witness.text)?,
+        }
+    }
     if let Some(scrub) = &status.scrub {
         writeln!(out, "scrub:  {}", scrub_line(scrub))?;
     }
