@@ -28,7 +28,7 @@ pub const COPY_GROUP_LEN: usize = 4096;
 /// Epochs before the current one that are kept.
 pub const EPOCHS_MAX: usize = 15;
 /// Longest hint of where a device is, in bytes.
-pub const HINT_MAX: usize = 64;
+pub const HINT_MAX: usize = 192;
 /// Bytes of a check code that a slot keeps.
 pub const ROOT_CHECK_LEN: usize = 40;
 /// First word of the record: `FARCOPY1` in ASCII.
@@ -278,7 +278,7 @@ pub struct CopySlot {
     pub resync: Progress,
     /// The transactions that it is not believed.
     pub distrust: Distrust,
-    /// Where it was seen last, for people: part of a path. The first 64 bytes are stored.
+    /// Where it was seen last: a path, or its last [`HINT_MAX`] bytes.
     pub hint: Vec<u8>,
 }
 

@@ -360,8 +360,8 @@ pub struct RawCopySlot {
     pub resync_done: U64,
     /// Pairs of low and high.
     pub distrust: [[U64; 2]; 8],
-    pub hint: [u8; 64],
-    pub reserved_168: [u8; 208],
+    pub hint: [u8; 192],
+    pub reserved_1e8: [u8; 80],
     /// When the last commit was made that the copy has whole.
     pub root_time: U64,
 }

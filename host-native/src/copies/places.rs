@@ -61,13 +61,25 @@ pub fn find_others(devices: &[PathBuf]) -> Vec<FoundCopy> {
     found
 }
 
-/// Where a hint leads to: itself, and what has its name in the folder `beside`.
+/// Where a hint leads to: itself; what has its name in the folder `beside`; and what its end leads to
+/// from there and from the folders above, as where a whole tree was carried elsewhere, or a path was too
+/// long for the hint.
 fn near(hint: &[u8], beside: &Path) -> Vec<PathBuf> {
     let hint = PathBuf::from(std::ffi::OsString::from_vec(hint.to_vec()));
+    let beside = std::path::absolute(beside).unwrap_or_default();
+    let itself = hint.is_absolute().then(|| hint.clone());
     let name = hint.file_name().map(|name| beside.join(name));
-    let itself = hint.is_absolute().then_some(hint);
-    // what is neither a file nor a device is not opened
-    itself.into_iter().chain(name).filter(|path| is_device(path)).collect()
+    let parts: Vec<_> = hint.iter().skip(1).collect();
+    let ends: Vec<PathBuf> = (0..parts.len()).map(|from| parts[from..].iter().collect()).collect();
+    let from_above = beside.ancestors().flat_map(|folder| ends.iter().map(|end| folder.join(end)));
+    let mut near: Vec<PathBuf> = Vec::new();
+    for path in itself.into_iter().chain(name).chain(from_above) {
+        // what is neither a file nor a device is not opened
+        if !near.contains(&path) && is_device(&path) {
+            near.push(path);
+        }
+    }
+    near
 }
 
 fn is_device(path: &Path) -> bool {
@@ -122,6 +134,14 @@ mod tests {
         assert_eq!(near(hint, &folder.join("b")), [a.clone(), b]);
         // the beginning of a long path is not kept
         assert_eq!(near(b"g/path/x.img", &folder), [a]);
+        // a whole tree was carried elsewhere, or its path was too long
+        let (c, deep) = (folder.join("b/c/y.img"), folder.join("b/d/e"));
+        std::fs::create_dir_all(folder.join("b/c")).unwrap();
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(&c, "").unwrap();
+        for hint in [&b"/media/usb/b/c/y.img"[..], b"where/it/was/b/c/y.img", b"g/c/y.img"] {
+            assert_eq!(near(hint, &deep), std::slice::from_ref(&c));
+        }
         assert!(near(b"/", &folder).is_empty() && near(b"", &folder).is_empty());
         std::fs::remove_dir_all(&folder).unwrap();
     }
