@@ -491,3 +491,32 @@ fn a_volume_gets_copies_and_has_none_again() {
     // the one that was left is no copy of anything any more
     assert_eq!(status(&[&volume.image]).1, 5, "{}", status(&[&volume.image]).0);
 }
+
+#[test]
+fn devices_may_be_named_from_here_and_options_stand_anywhere() {
+    if !can_mount() {
+        return;
+    }
+    let volume = Copies::new("from-here", 2);
+    let path = fresh("found-from-here");
+    let names = volume.images.iter().map(|image| image.file_name().unwrap());
+    let output = farrier()
+        .arg("mount")
+        .args(names)
+        .args(["-o", "commit=1"])
+        .arg(&path)
+        .current_dir(volume.images[0].parent().unwrap())
+        .output()
+        .unwrap();
+    let (_, error, code) = common::told(output);
+    assert_eq!((code, error.as_str()), (0, ""));
+    // who asks later may be somewhere else
+    let (text, code) = status(&[&path]);
+    assert_eq!(code, 0, "{text}");
+    for image in &volume.images {
+        assert!(text.contains(image.to_str().unwrap()), "{text}");
+    }
+    assert_eq!(run(&["umount".as_ref(), path.as_os_str()]).2, 0);
+    let (_, error, code) = run(&["mount", "nowhere"]);
+    assert!(code != 0 && error.contains("name a device and a directory"), "{error}");
+}

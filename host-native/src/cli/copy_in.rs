@@ -28,7 +28,7 @@ pub(crate) struct CopyIn {
 
     /// What to copy, and where to: a directory of the PFS to copy it into, or, for one SOURCE, the
     /// name of the copy.
-    #[arg(required = true, num_args = 2.., value_names = ["SOURCE", "PATH"])]
+    #[arg(required = true, num_args = 1.., value_names = ["SOURCE", "PATH"])]
     paths: Vec<OsString>,
 }
 
@@ -38,8 +38,9 @@ impl CopyIn {
         if self.target.directory().is_some() {
             return Err(Failure::new(format!("{name}: is mounted; copy into it with cp")));
         }
-        let [sources @ .., path] = &self.paths[..] else {
-            return Err(Failure::new("name what to copy, and where to"));
+        let (sources, path) = match &self.paths[..] {
+            [sources @ .., path] if !sources.is_empty() => (sources, path),
+            _ => return Err(Failure::new("name what to copy, and where to")),
         };
         let volume = self.target.open()?;
         let place = place(&volume, path.as_bytes(), sources.len())?;

@@ -38,7 +38,7 @@ const READY: &str = "mounted";
 #[command(after_long_help = OPTIONS_HELP, override_usage = USAGE)]
 pub(crate) struct Mount {
     /// Devices of the file system, one of them with @LABEL, and the directory to mount at.
-    #[arg(required = true, num_args = 2.., value_names = ["DEVICE[@LABEL]", "DIR"])]
+    #[arg(required = true, num_args = 1.., value_names = ["DEVICE[@LABEL]", "DIR"])]
     arguments: Vec<OsString>,
 
     /// Options, separated by commas; see below (--help).
@@ -150,6 +150,10 @@ impl Mount {
 
     fn serve(&self, sources: &[OsString], directory: &Path, options: &MountOptions) -> Outcome {
         let mut source = Source::parse(sources).map_err(Failure::new)?;
+        for device in &mut source.devices {
+            // whoever serves has another working directory, and looks for devices that come back
+            *device = std::path::absolute(&*device).map_err(Failure::new)?;
+        }
         // before the devices: a volume that is mounted there already is locked as well
         Mounted::check(directory).map_err(Failure::new)?;
         if options.searches_copies() {

@@ -26,7 +26,7 @@ const NEW: &str = "the new device";
 pub(super) struct Add {
     /// Directory of a mounted volume, or all the devices of one that is not mounted; and the device
     /// that is to become a copy.
-    #[arg(required = true, num_args = 2.., value_names = [TARGETS, "NEWDEVICE"])]
+    #[arg(required = true, num_args = 1.., value_names = [TARGETS, "NEWDEVICE"])]
     arguments: Vec<OsString>,
 
     /// Of a volume without copies that is not mounted: make it one of copies first. Other HAMMER2
@@ -64,7 +64,7 @@ impl Add {
 #[command(override_usage = "farrier copies strip [OPTIONS] DEVICE... COPY")]
 pub(super) struct Strip {
     /// All the devices of the volume; and the copy that stays, by its number (0 to 3) or its device.
-    #[arg(required = true, num_args = 2.., value_names = ["DEVICE", "COPY"])]
+    #[arg(required = true, num_args = 1.., value_names = ["DEVICE", "COPY"])]
     arguments: Vec<OsString>,
 
     #[command(flatten)]
@@ -99,7 +99,7 @@ impl Strip {
 pub(super) struct Remove {
     /// Directory of a mounted volume, or all the devices of one that is not mounted; and the copy, by
     /// its number (0 to 3) or its device.
-    #[arg(required = true, num_args = 2.., value_names = [TARGETS, "COPY"])]
+    #[arg(required = true, num_args = 1.., value_names = [TARGETS, "COPY"])]
     arguments: Vec<OsString>,
 
     #[command(flatten)]
@@ -125,7 +125,7 @@ impl Remove {
 pub(super) struct Replace {
     /// Directory of a mounted volume, or all the devices of one that is not mounted; the copy, by its
     /// number (0 to 3) or its device; and the device that takes its place.
-    #[arg(required = true, num_args = 3.., value_names = [TARGETS, "COPY", "NEWDEVICE"])]
+    #[arg(required = true, num_args = 1.., value_names = [TARGETS, "COPY", "NEWDEVICE"])]
     arguments: Vec<OsString>,
 
     #[command(flatten)]
@@ -157,7 +157,7 @@ impl Replace {
 pub(super) struct Detach {
     /// Directory of a mounted volume, or all the devices of one that is not mounted; and the copy, by
     /// its number (0 to 3) or its device.
-    #[arg(required = true, num_args = 2.., value_names = [TARGETS, "COPY"])]
+    #[arg(required = true, num_args = 1.., value_names = [TARGETS, "COPY"])]
     arguments: Vec<OsString>,
 
     #[command(flatten)]
@@ -212,7 +212,7 @@ impl Attach {
 pub(super) struct Rejoin {
     /// Directory of a mounted volume, or all the devices of one that is not mounted, the copy's
     /// among them; and the copy, by its number (0 to 3) or its device.
-    #[arg(required = true, num_args = 2.., value_names = [TARGETS, "COPY"])]
+    #[arg(required = true, num_args = 1.., value_names = [TARGETS, "COPY"])]
     arguments: Vec<OsString>,
 
     /// Yes: what that copy holds and the others do not is lost.
@@ -253,7 +253,7 @@ impl Rejoin {
 pub(super) struct HandOver {
     /// Directory of a mounted volume, or all the devices of one that is not mounted; and the copy, by
     /// its number (0 to 3) or its device.
-    #[arg(required = true, num_args = 2.., value_names = [TARGETS, "COPY"])]
+    #[arg(required = true, num_args = 1.., value_names = [TARGETS, "COPY"])]
     arguments: Vec<OsString>,
 
     #[command(flatten)]
