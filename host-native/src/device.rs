@@ -59,7 +59,8 @@ struct Seat {
     path: PathBuf,
     /// None once it was [let go](Devices::release).
     device: RwLock<Option<Arc<Device>>>,
-    /// The first write or barrier that failed since it was opened; kept when it is let go.
+    /// The first write or barrier that failed since it was opened, or read that it did not answer;
+    /// kept when it is let go.
     fault: Mutex<Option<DeviceFault>>,
 }
 
@@ -316,7 +317,8 @@ impl Devices {
         explain(error, |index| self.path(index))
     }
 
-    /// The first write or barrier that a device failed with, since it was opened.
+    /// The first write or barrier that a device failed with since it was opened, or a read that it did
+    /// not answer in time.
     #[must_use]
     pub fn first_fault(&self, index: DeviceIndex) -> Option<DeviceFault> {
         *lock(&self.seat_at(index)?.fault)
@@ -405,8 +407,12 @@ impl Storage for Devices {
         offset: u64,
         len: usize,
     ) -> impl Future<Output = Result<Vec<u8>, DeviceFault>> {
-        let got = self.read_now(device, offset, len);
-        std::future::ready(got.map_err(|cause| DeviceFault::read(device, offset, len, cause)))
+        let got = self.read_now(device, offset, len).map_err(|cause| {
+            let fault = DeviceFault::read(device, offset, len, cause);
+            // a block that cannot be read says nothing of the device; that it does not answer does
+            if cause == FaultCause::Stalled { self.remember(fault) } else { fault }
+        });
+        std::future::ready(got)
     }
 
     fn is_writable(&self, device: DeviceIndex) -> bool {

@@ -117,10 +117,18 @@ fn a_device_that_was_pulled_comes_back_by_itself() {
     if !can_mount() {
         return;
     }
-    let mut copies = Copies::new("pulled", "stall_timeout=2");
+    let mut copies = Copies::new("pulled", "stall_timeout=2,cache=8M");
     shell(copies.path(), "echo before > file && sync file");
+    shell(copies.path(), "head -c 30000000 /dev/urandom > large && sync large");
+    // nothing of both is in memory
+    let forget = |folder: &Path, name: &str| {
+        shell(folder, &format!("dd status=none if={name} iflag=nocache count=0"));
+    };
+    forget(copies.path(), "large");
+    forget(&copies.outer().path, "b.img");
     // who held the device is gone, and everything fails that is asked of it
     copies.outer.take().unwrap().kill();
+    shell(copies.path(), "cat large > /dev/null");
     shell(copies.path(), "echo behind > file && sync file");
     let (text, code) = copies.status();
     assert!(code == 2 && text.contains("[2/1] [I_]"), "{text}");

@@ -8,6 +8,7 @@ use farrier_core::copies::{CopyGroup, CopyState};
 use farrier_core::drive::{self, ready};
 use farrier_core::error::{Error, Refusal};
 use farrier_core::media::check::Checks;
+use farrier_core::media::copy_group::COPIES_MAX;
 use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{OpenOptions, Volume};
 use serde::{Deserialize, Serialize};
@@ -232,6 +233,8 @@ pub(crate) struct Seen {
     pub(crate) scrub: Option<ScrubStatus>,
     /// Copies that were left behind because somebody said so.
     pub(crate) detached: u8,
+    /// Reads that failed on each copy since it came in sync: one that was pulled fails many.
+    pub(crate) failed_reads: [u64; COPIES_MAX],
     /// What happened.
     pub(crate) events: Vec<Event>,
 }
@@ -436,10 +439,15 @@ fn copies_of(
         // what the record says has become more since it was read
         let counted = live.map_or(record.counters, |live| live.totals(slot));
         let is_behind = record.state == CopyState::Resync;
+        // the next commit puts it on record
+        let is_lost = live.is_some_and(|live| live.lost() & 1 << slot != 0);
+        let is_attached =
+            matches!(record.state, CopyState::InSync | CopyState::Resync | CopyState::Stale);
+        let state = if is_lost && is_attached { CopyState::Out } else { record.state };
         CopyStatus {
             slot,
             device: path.map(|path| path.display().to_string()),
-            state: record.state,
+            state,
             read_errors: counted.read,
             write_errors: counted.write.saturating_add(counted.flush),
             check_errors: counted.check,
@@ -494,11 +502,14 @@ fn verdict(copies: &[CopyStatus], seen: &Seen) -> Verdict {
             false => verdict.then("mount with all devices for writing, which brings it up to date"),
         };
     }
-    let errors =
-        |copy: &&CopyStatus| copy.read_errors.saturating_add(copy.check_errors) > copy.healed;
+    // reads that failed on a copy that was left behind for it say nothing of its blocks
+    let failed_reads = |slot: u8| seen.failed_reads.get(usize::from(slot)).copied().unwrap_or(0);
+    let errors = |copy: &&CopyStatus| {
+        copy.check_errors.saturating_add(failed_reads(copy.slot)) > copy.healed
+    };
     let bad: Vec<_> = copies.iter().filter(errors).collect();
     if !bad.is_empty() {
-        let status = format!("{} had bad blocks, which other copies gave", told(&bad));
+        let status = format!("bad blocks on {}, which other copies gave", named(&bad));
         return Verdict::new(State::Degraded, 3, status)
             .then("check the device and its cable; `farrier check` tells what is damaged");
     }
@@ -507,14 +518,19 @@ fn verdict(copies: &[CopyStatus], seen: &Seen) -> Verdict {
 
 /// `copy 1 (b.img) is`, `copies 1 (b.img), 2 are`.
 fn told(copies: &[&CopyStatus]) -> String {
+    format!("{} {}", named(copies), if copies.len() == 1 { "is" } else { "are" })
+}
+
+/// `copy 1 (b.img)`, `copies 1 (b.img), 2`.
+fn named(copies: &[&CopyStatus]) -> String {
     let name = |copy: &&CopyStatus| match &copy.device {
         Some(device) => format!("{} ({device})", copy.slot),
         None => copy.slot.to_string(),
     };
     let names: Vec<_> = copies.iter().map(name).collect();
     match copies {
-        [_] => format!("copy {} is", names.join(", ")),
-        _ => format!("copies {} are", names.join(", ")),
+        [_] => format!("copy {}", names.join(", ")),
+        _ => format!("copies {}", names.join(", ")),
     }
 }
 
@@ -560,6 +576,11 @@ mod tests {
         let bad = CopyStatus { check_errors: 2, healed: 1, ..copy(1, CopyState::InSync) };
         assert_eq!(judged(&[good.clone(), bad.clone()]), (State::Degraded, 3));
         assert_eq!(judged(&[good.clone(), CopyStatus { healed: 2, ..bad }]), (State::Healthy, 0));
+        // it was pulled, and is back
+        let was_away = [good.clone(), CopyStatus { read_errors: 4, ..copy(1, CopyState::InSync) }];
+        assert_eq!(judged(&was_away), (State::Healthy, 0));
+        let seen = Seen { failed_reads: [0, 1, 0, 0], ..Seen::default() };
+        assert_eq!(verdict(&was_away, &seen).exit_code, 3);
         let stalled = Some("copy 1 lacks 3 blocks that nobody has; repair".to_owned());
         let seen = Seen { stalled, unreadable: 3, ..Seen::default() };
         let verdict = verdict(&[good, copy(1, CopyState::Resync)], &seen);

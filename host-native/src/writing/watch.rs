@@ -38,6 +38,8 @@ pub(super) struct WatchState {
     events: Log,
     /// What happened on each device so far, as was told.
     counts: [Counts; COPIES_MAX],
+    /// Reads that had failed on each device when its copy came in sync.
+    settled_reads: [u64; COPIES_MAX],
     /// Copies that somebody said to leave behind, and that do not come back by themselves.
     pub(super) detached: u8,
     /// Copies that were not here at the opening, where only those are to be used that were.
@@ -105,6 +107,7 @@ impl Watch {
             stalled: None,
             events: Log::default(),
             counts: Default::default(),
+            settled_reads: [0; COPIES_MAX],
             detached: 0,
             unnamed,
             replaced: Vec::new(),
@@ -151,6 +154,7 @@ impl Writing {
             time: active.map(|run| run.began.elapsed()),
             scrub,
             detached: state.detached,
+            failed_reads: self.failed_reads(&state),
             events: state.events.after(0),
         })
     }
@@ -182,6 +186,7 @@ impl Writing {
             (before, state.run, state.detached)
         };
         watch.wake.notify_all();
+        self.settle_reads(watch, &before, group);
         for (slot, (old, new)) in (0..).zip(before.slots.iter().zip(&group.slots)) {
             if old.state != new.state
                 && let Some((kind, text)) = self.event(slot, old.state, new.state, run, detached)
@@ -219,6 +224,31 @@ impl Writing {
             let text = format!("the witness was told of epoch {}", telling.group().epoch.seq);
             self.tell_event(EventKind::WitnessTold, None, text);
         }
+    }
+
+    /// Reads that failed on a copy before it was left behind are of no account once it holds
+    /// everything again.
+    fn settle_reads(&self, watch: &Watch, before: &CopyGroup, now: &CopyGroup) {
+        let Some(live) = self.store.volume().copies() else { return };
+        let mut state = watch.lock();
+        let slots = (0..).zip(before.slots.iter().zip(&now.slots)).zip(&mut state.settled_reads);
+        for ((slot, (before, now)), settled) in slots {
+            if now.state == CopyState::InSync && before.state != CopyState::InSync {
+                *settled = live.counts(slot).read_errors;
+            }
+        }
+    }
+
+    /// Reads that failed on each copy since it came in sync.
+    fn failed_reads(&self, state: &WatchState) -> [u64; COPIES_MAX] {
+        let mut failed = [0; COPIES_MAX];
+        for ((slot, settled), failed) in (0..).zip(&state.settled_reads).zip(&mut failed) {
+            let reads =
+                self.store.volume().copies().map_or(0, |live| live.counts(slot).read_errors);
+            // fewer than before: they were counted from zero again
+            *failed = reads.checked_sub(*settled).unwrap_or(reads);
+        }
+        failed
     }
 
     /// Tells what was bad since the last time, and what was written again.
