@@ -98,12 +98,14 @@ struct CopyOn {
 
 impl Spare for CopyOn {
     fn is_spare(&self) -> bool {
-        // what holds no copy is needed by nobody
-        self.live.copy_on(self.device).is_none_or(|copy| self.live.is_spare(copy))
+        // of a volume of copies, what holds none is needed by nobody
+        self.live.is_on()
+            && self.live.copy_on(self.device).is_none_or(|copy| self.live.is_spare(copy))
     }
 
     fn give_up(&self) -> bool {
-        self.live.copy_on(self.device).is_none_or(|copy| self.live.lose_spare(copy))
+        self.live.is_on()
+            && self.live.copy_on(self.device).is_none_or(|copy| self.live.lose_spare(copy))
     }
 }
 
@@ -151,13 +153,11 @@ impl Blocks {
     /// From now on nobody waits for a device for longer than `limit` if it holds a copy that the volume
     /// can do without: the copy is lost then, and what was asked for comes from another one.
     pub fn limit_stalls(&self, limit: Duration) {
-        if let Some(group) = self.volume().group() {
-            let live = Arc::clone(group.live());
-            let spare = move |device| -> Box<dyn Spare> {
-                Box::new(CopyOn { live: Arc::clone(&live), device })
-            };
-            self.devices().guard(limit, spare);
-        }
+        let live = Arc::clone(self.volume().live());
+        let spare = move |device| -> Box<dyn Spare> {
+            Box::new(CopyOn { live: Arc::clone(&live), device })
+        };
+        self.devices().guard(limit, spare);
     }
 
     /// What to add to a refusal to write: why the witness was not asked, if that failed.
@@ -201,7 +201,10 @@ impl Blocks {
     /// # Errors
     /// A sentence: why not, where, and what to do.
     pub fn change_members(&self, change: &MemberChange) -> Result<copies::Changed, String> {
-        copies::change(self.writing_of_copies()?, change)
+        let changed = copies::change(self.writing.as_deref().ok_or_else(read_only)?, change)?;
+        // the first copies need somebody who fills them in and looks for them
+        self.catch_up();
+        Ok(changed)
     }
 
     /// Does what is wished about reading everything from every copy.

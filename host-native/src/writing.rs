@@ -34,7 +34,7 @@ pub use scrubbing::ScrubWish;
 pub(crate) use scrubbing::{note as note_scrub, rest as rest_of_scrub};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use farrier_core::dirty::Memory;
@@ -118,8 +118,8 @@ pub(crate) struct Writing {
     /// Whether somebody was told why changes are refused.
     is_failure_told: AtomicBool,
     queue: WriteQueue,
-    /// On a volume of copies.
-    watch: Option<Watch>,
+    /// On a volume of copies; one that has none may get some while it is open.
+    watch: OnceLock<Watch>,
     scrubbing: Scrubbing,
 }
 
@@ -140,7 +140,8 @@ impl Writing {
             store: Arc::clone(store),
             options,
             memory: RwLock::new(memory),
-            watch: Watch::of(&flusher, options.only_named),
+            watch: Watch::of(&flusher, options.only_named)
+                .map_or_else(OnceLock::new, OnceLock::from),
             scrubbing: Scrubbing::default(),
             flusher: Mutex::new(flusher),
             scanning: Mutex::default(),

@@ -160,7 +160,8 @@ impl Volume {
     }
 
     /// What everybody shares who reads and writes copies, also of a volume that has none yet.
-    pub(crate) const fn live(&self) -> &Arc<LiveCopies> {
+    #[must_use]
+    pub const fn live(&self) -> &Arc<LiveCopies> {
         &self.live
     }
 

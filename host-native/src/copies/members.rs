@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use farrier_core::copies::{
     CopyGroup, CopyState, EpochId, OnMissing, Rules, Runtime, TransitionFault, WitnessPlace,
 };
+use farrier_core::drive::convert::NewGroup;
 use farrier_core::drive::copies::{MemberError, NewCopy};
 use farrier_core::error::Error;
 use farrier_core::media::copy_group::COPIES_MAX;
@@ -35,6 +36,13 @@ pub enum MemberChange {
         path: PathBuf,
         /// Whatever it holds.
         force: bool,
+        /// Whether a volume without copies becomes one of copies.
+        converts: bool,
+    },
+    /// The volume becomes one without copies.
+    Strip {
+        /// Slot of the copy whose device it is on from then on.
+        copy: u8,
     },
     /// A copy goes for good.
     Remove {
@@ -194,6 +202,14 @@ pub(crate) trait Driver {
     fn live(&self) -> Option<&LiveCopies>;
     /// The record of the group as it is now.
     fn group(&self) -> Option<CopyGroup>;
+
+    /// A volume without copies becomes one of copies, of which it is the first.
+    fn convert(&self, new: NewGroup) -> Result<(), MemberError>;
+
+    /// A volume of copies becomes one without, on the device of the copy `keep`; the other copies are
+    /// taken away. It goes on where it was broken off.
+    fn strip(&self, keep: u8) -> Result<(), MemberError>;
+
     fn add(&self, new: NewCopy) -> Result<u8, MemberError>;
     fn remove(&self, slot: u8) -> Result<(), MemberError>;
     fn replace(&self, slot: u8, new: NewCopy) -> Result<u8, MemberError>;
@@ -222,19 +238,34 @@ pub(crate) trait Driver {
 /// # Errors
 /// A sentence: why not, where, and what to do.
 pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Changed, String> {
-    let group = driver.group().ok_or_else(no_copies)?;
-    let name = |slot: u8| name(driver, slot);
-    let told = |slot: Option<u8>, text: String, next: String| Changed {
-        schema: "farrier-copies-change-1".to_owned(),
-        copy: slot,
-        text,
-        next,
+    let group = match (driver.group(), change) {
+        (Some(group), _) => group,
+        (None, MemberChange::Add { path, force, converts: true }) => {
+            return add_second(driver, path, *force);
+        }
+        (None, _) => return Err(no_copies()),
     };
+    let name = |slot: u8| name(driver, slot);
     match *change {
-        MemberChange::Add { ref path, force } => {
+        MemberChange::Add { ref path, force, .. } => {
             let slot = add(driver, path, force, |new| driver.add(new))?;
             let next = driver.fill_in(slot, None)?;
             Ok(told(Some(slot), format!("{}: added as copy {slot}", path.display()), next))
+        }
+        MemberChange::Strip { copy } => {
+            let name = name(copy);
+            driver.strip(copy).map_err(|error| explain(&error, &name))?;
+            (0..COPIES_MAX).filter_map(|slot| u8::try_from(slot).ok()).for_each(|slot| {
+                if slot != copy {
+                    release(driver, slot);
+                }
+            });
+            let text = format!("{name}: is a volume without copies; the others were taken away");
+            let next =
+                "where it is not mounted, any program for HAMMER2 may use it; `farrier mount` \
+                        takes it alone"
+                    .to_owned();
+            Ok(told(Some(copy), text, next))
         }
         MemberChange::Remove { copy } => {
             let name = name(copy);
@@ -247,7 +278,7 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
             Ok(told(Some(copy), format!("{name}: taken away for good"), next))
         }
         MemberChange::Replace { copy, ref path, force } => {
-            replace(driver, &group, copy, path, force, &told)
+            replace(driver, &group, copy, path, force)
         }
         MemberChange::Detach { copy } => {
             let name = name(copy);
@@ -308,6 +339,28 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
     }
 }
 
+fn told(copy: Option<u8>, text: String, next: String) -> Changed {
+    Changed { schema: "farrier-copies-change-1".to_owned(), copy, text, next }
+}
+
+/// A volume without copies gets its first two: what it is on, and the device at `path`.
+fn add_second(driver: &impl Driver, path: &Path, force: bool) -> Result<Changed, String> {
+    let ids = new_id().and_then(|group| Ok((group, new_id()?)));
+    let (group, device) =
+        ids.map_err(|error| format!("/dev/urandom: {error}; ids need random bytes"))?;
+    // the new device is looked at first: a volume of a single copy is of no use to anybody
+    let slot = add(driver, path, force, |new| {
+        driver.convert(NewGroup { group, device })?;
+        driver.add(new)
+    })?;
+    let next = driver.fill_in(slot, None)?;
+    let text = format!(
+        "{}: added as copy {slot}; the volume is one of copies, which other programs do not know",
+        path.display()
+    );
+    Ok(told(Some(slot), text, next))
+}
+
 /// The successor is filled in first wherever that can be: until then the old copy serves.
 fn replace(
     driver: &impl Driver,
@@ -315,7 +368,6 @@ fn replace(
     copy: u8,
     path: &Path,
     force: bool,
-    told: &dyn Fn(Option<u8>, String, String) -> Changed,
 ) -> Result<Changed, String> {
     let state = group.slot(copy).map_or(CopyState::Empty, |slot| slot.state);
     let old = name(driver, copy);
@@ -448,7 +500,9 @@ pub(crate) fn name(driver: &impl Driver, slot: u8) -> String {
 }
 
 pub(crate) fn no_copies() -> String {
-    "is no volume of copies; `farrier format --copy A --copy B` makes one".to_owned()
+    "is no volume of copies; `farrier format --copy A --copy B` makes one, and `farrier copies add \
+     --convert` makes one of this"
+        .to_owned()
 }
 
 /// What a person is told about a change of members that cannot be made. `name` is what it is about.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use farrier_core::copies::{CopyGroup, EpochId, Rules, WitnessPlace, lineage};
-use farrier_core::drive::convert::{NewGroup, Stripped};
+use farrier_core::drive::convert::NewGroup;
 use farrier_core::drive::copies::{MemberError, NewCopy};
 use farrier_core::drive::ready;
 use farrier_core::drive::scrub::Scrub;
@@ -14,7 +14,7 @@ use farrier_core::media::check::Checks;
 use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{LiveCopies, OpenOptions};
 
-use super::members::{Driver, change, name, new_id, no_copies};
+use super::members::{Driver, change, name, no_copies};
 use super::witness::WitnessLine;
 use super::{Changed, MemberChange, ScrubState, ScrubStatus, Seen, Status, milliseconds, of_open};
 use crate::device::{Devices, explain};
@@ -42,8 +42,8 @@ impl std::fmt::Debug for OfflineGroup {
 }
 
 impl OfflineGroup {
-    /// Opens the volume on `devices` for writing. One without copies becomes one of copies if
-    /// `converts` says so. `filled` is told how many bytes were filled in where
+    /// Opens the volume on `devices` for writing; with `converts` also one that has no copies so far.
+    /// `filled` is told how many bytes were filled in where
     /// that takes time.
     ///
     /// # Errors
@@ -72,47 +72,10 @@ impl OfflineGroup {
         let line = Arc::clone(&witness);
         solo.set_tell(Box::new(move |telling| line.tell(telling)));
         let group = Self { solo, witness, filled: Box::new(filled) };
-        match (group.group().is_some(), converts) {
-            (true, _) => Ok(group),
-            (false, true) => group.convert().map(|()| group),
-            (false, false) => Err(format!(
-                "{path}: is no volume of copies; `farrier format --copy A --copy B` makes one, and \
-                 `farrier copies add --convert` makes one of this"
-            )),
+        match group.group().is_some() || converts {
+            true => Ok(group),
+            false => Err(format!("{path}: {}", no_copies())),
         }
-    }
-
-    /// A volume without copies becomes one of copies, of which it is the first.
-    fn convert(&self) -> Result<(), String> {
-        let name = self.solo.storage().path(DeviceIndex(0)).unwrap_or(Path::new("")).display();
-        let ids = new_id().and_then(|group| Ok((group, new_id()?)));
-        let (group, device) =
-            ids.map_err(|error| format!("/dev/urandom: {error}; ids need random bytes"))?;
-        ready(self.solo.to_copies(NewGroup { group, device }))
-            .map_err(|error| format!("{name}: {error}"))
-    }
-
-    /// Makes it a volume without copies, on the device of the copy `keep`; the other copies are taken
-    /// away. It goes on where it was broken off.
-    ///
-    /// # Errors
-    /// A sentence: why it cannot be, and what to do.
-    pub fn strip(&self, keep: u8) -> Result<Changed, String> {
-        let name = name(self, keep);
-        loop {
-            let stripped = ready(self.solo.strip(keep, BATCH));
-            let Stripped { is_done, .. } =
-                stripped.map_err(|error| super::members::explain(&error, &name))?;
-            if is_done {
-                break;
-            }
-        }
-        Ok(Changed {
-            schema: "farrier-copies-change-1".to_owned(),
-            copy: Some(keep),
-            text: format!("{name}: is a volume without copies; the others were taken away"),
-            next: "any program for HAMMER2 may use it; `farrier mount` takes it alone".to_owned(),
-        })
     }
 
     /// Changes members or rules.
@@ -131,9 +94,16 @@ impl OfflineGroup {
         self.group().ok_or_else(no_copies)
     }
 
-    /// How the copies are now.
+    /// How the copies are now; `None` where there are none any more.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
+        let is_stripped = self.solo.with_flusher(|flusher| {
+            let lineage = flusher.and_then(|flusher| flusher.lineage());
+            lineage.is_some_and(|lineage| lineage.is_stripped())
+        });
+        if is_stripped {
+            return None;
+        }
         let seen = Seen { group: self.group(), ..Seen::default() };
         let status = of_open(self.solo.volume(), self.solo.storage(), Some(seen), &self.witness)?;
         Some(Status { is_mounted: false, ..status })
@@ -212,6 +182,15 @@ impl Driver for OfflineGroup {
 
     fn group(&self) -> Option<CopyGroup> {
         self.solo.with_flusher(|flusher| Some(flusher?.lineage()?.group().clone()))
+    }
+
+    fn convert(&self, new: NewGroup) -> Result<(), MemberError> {
+        ready(self.solo.to_copies(new))
+    }
+
+    fn strip(&self, keep: u8) -> Result<(), MemberError> {
+        while !ready(self.solo.strip(keep, BATCH))?.is_done {}
+        Ok(())
     }
 
     fn add(&self, new: NewCopy) -> Result<u8, MemberError> {

@@ -341,16 +341,16 @@ pub(crate) fn of_open(
     seen: Option<Seen>,
     witness: &WitnessLine,
 ) -> Option<Status> {
-    let found = volume.group()?;
     let is_mounted = seen.is_some();
     let seen = seen.unwrap_or_default();
-    let decision = found.decision();
-    let group = seen.group.as_ref().unwrap_or(&decision.group);
+    // one that got copies while it was open was not opened by a decision
+    let decision = volume.group().map(|found| found.decision());
+    let group = seen.group.as_ref().or(decision.map(|decision| &decision.group))?;
     let name = |index: DeviceIndex| devices.path(index);
     let copies = copies_of(volume, devices, group, &seen);
     let verdict = match &seen.failed {
         Some(text) => Verdict::new(State::Halted, 4, text.clone()),
-        None => match not_writable(decision) {
+        None => match decision.and_then(not_writable) {
             Some(reason) => {
                 let text = with_paths(&reason.to_string(), name);
                 let (status, action) = parted(&text);
@@ -364,7 +364,8 @@ pub(crate) fn of_open(
     let members = (0..8).filter(|slot| epoch.members & 1 << slot != 0).collect();
     Some(Status {
         is_mounted,
-        is_writable: decision.writable.is_ok() && seen.failed.is_none(),
+        is_writable: decision.is_none_or(|decision| decision.writable.is_ok())
+            && seen.failed.is_none(),
         group: Some(group.group.to_string()),
         epoch: Some(EpochStatus {
             id: epoch.id.to_string(),
@@ -378,7 +379,10 @@ pub(crate) fn of_open(
             min_copies: group.min_copies,
             text: rules(group),
         }),
-        master: Some(decision.master),
+        master: match decision {
+            Some(decision) => Some(decision.master),
+            None => volume.copies().map(|live| live.master()),
+        },
         copies,
         witness: group.policy.witness.then(|| witness_of(group, witness)),
         scrub: seen.scrub,

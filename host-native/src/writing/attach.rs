@@ -96,14 +96,14 @@ enum NotAttached {
 impl Writing {
     /// Starts the thread that looks for copies that come back.
     pub(super) fn look_for_copies_beside(self: &Arc<Self>) -> Option<JoinHandle<()>> {
-        self.watch.as_ref()?;
+        self.watch.get()?;
         let writing = Arc::clone(self);
         let work = move || writing.look_for_copies();
         std::thread::Builder::new().name("attach".to_owned()).spawn(work).ok()
     }
 
     fn look_for_copies(&self) {
-        let Some(watch) = &self.watch else { return };
+        let Some(watch) = self.watch.get() else { return };
         let now = Instant::now();
         let mut absent: [Absent; COPIES_MAX] = std::array::from_fn(|_| Absent::new(now));
         let mut known = block_devices();
@@ -215,7 +215,7 @@ impl Writing {
             left.for_each(|device| devices.release(device));
         }
         let done = self.attach_if(path, None, true);
-        if let (Ok(slot), Some(watch)) = (&done, &self.watch) {
+        if let (Ok(slot), Some(watch)) = (&done, self.watch.get()) {
             let state = &mut *watch.lock();
             state.detached &= !(1 << slot);
             state.unnamed &= !(1 << slot);
@@ -234,7 +234,7 @@ impl Writing {
         wanted: Option<u8>,
         is_asked_for: bool,
     ) -> Result<u8, NotAttached> {
-        let watch = self.watch.as_ref().ok_or(NotAttached::Other)?;
+        let watch = self.watch.get().ok_or(NotAttached::Other)?;
         // what a device says stays true until it is attached
         let _one_at_a_time = lock(&watch.attaching);
         if let Some(slot) = wanted {

@@ -18,16 +18,16 @@ use super::watch::{Run, Watch, WatchState, behind, slots};
 use crate::copies::EventKind;
 
 /// Bytes that are filled in before others get the flusher.
-const BATCH: u64 = 32 << 20;
+pub(super) const BATCH: u64 = 32 << 20;
 /// How long the others have to get it.
-const PAUSE: Duration = Duration::from_millis(5);
+pub(super) const PAUSE: Duration = Duration::from_millis(5);
 /// How often it is told how far that is.
 const TELL: Duration = Duration::from_secs(10);
 
 impl Writing {
     /// Starts the thread that brings copies up to date.
     pub(super) fn catch_up_beside(self: &Arc<Self>) -> Option<JoinHandle<()>> {
-        self.watch.as_ref()?;
+        self.watch.get()?;
         let writing = Arc::clone(self);
         let work = move || writing.catch_up_in_time();
         std::thread::Builder::new().name("resync".to_owned()).spawn(work).ok()
@@ -35,14 +35,14 @@ impl Writing {
 
     /// Goes on with filling in that could not go on before.
     pub(crate) fn catch_up_again(&self) {
-        if let Some(watch) = &self.watch {
+        if let Some(watch) = self.watch.get() {
             watch.lock().stalled = None;
             watch.wake.notify_all();
         }
     }
 
     fn catch_up_in_time(&self) {
-        let Some(watch) = &self.watch else { return };
+        let Some(watch) = self.watch.get() else { return };
         loop {
             {
                 let mut state = watch.lock();

@@ -95,7 +95,7 @@ impl Flushing {
     /// Commits what was changed and ends the thread.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         lock(&self.writing.progress).is_closing = true;
-        if let Some(watch) = &self.writing.watch {
+        if let Some(watch) = self.writing.watch.get() {
             watch.close();
         }
         self.writing.scrubbing.close();

@@ -2,6 +2,7 @@
 
 use farrier_core::copies::{CopyGroup, CopyState, EpochId, Rules, WitnessPlace};
 use farrier_core::drive::commit::Flusher;
+use farrier_core::drive::convert::{NewGroup, strip, to_copies};
 use farrier_core::drive::copies::{MemberError, NewCopy, add, detach, remove, replace, set_rules};
 use farrier_core::drive::promote::discard;
 use farrier_core::drive::ready;
@@ -11,6 +12,7 @@ use farrier_core::volume::LiveCopies;
 use std::path::Path;
 
 use super::Writing;
+use super::catch_up::{BATCH, PAUSE};
 use super::watch::{Replaced, Watch};
 use crate::copies::{Driver, EventKind};
 use crate::device::Devices;
@@ -80,6 +82,27 @@ impl Driver for Writing {
         Self::group(self)
     }
 
+    fn convert(&self, new: NewGroup) -> Result<(), MemberError> {
+        self.with_flusher(|flusher| {
+            ready(to_copies(self, flusher, self.store.volume(), new))?;
+            if let Some(watch) = Watch::of(flusher, self.options.only_named) {
+                // nobody else makes one: the flusher is held
+                let _ = self.watch.set(watch);
+            }
+            Ok(())
+        })
+    }
+
+    fn strip(&self, keep: u8) -> Result<(), MemberError> {
+        while !self.with_flusher(|flusher| ready(strip(self, flusher, keep, BATCH)))?.is_done {
+            std::thread::sleep(PAUSE);
+        }
+        if let Some(watch) = self.watch.get() {
+            watch.lock().is_stripped = true;
+        }
+        Ok(())
+    }
+
     fn add(&self, new: NewCopy) -> Result<u8, MemberError> {
         self.with_flusher(|flusher| ready(add(self, flusher, new)))
     }
@@ -94,7 +117,7 @@ impl Driver for Writing {
 
     fn detach(&self, slot: u8) -> Result<(), MemberError> {
         let mark = |is_detached: bool| {
-            if let Some(watch) = &self.watch {
+            if let Some(watch) = self.watch.get() {
                 let bit = 1_u8.checked_shl(slot.into()).unwrap_or(0);
                 let detached = &mut watch.lock().detached;
                 *detached = if is_detached { *detached | bit } else { *detached & !bit };
@@ -125,7 +148,7 @@ impl Driver for Writing {
     }
 
     fn fill_in(&self, new: u8, old: Option<u8>) -> Result<String, String> {
-        if let (Some(watch), Some(old)) = (&self.watch, old) {
+        if let (Some(watch), Some(old)) = (self.watch.get(), old) {
             watch.lock().replaced.push(Replaced { old, new });
         }
         self.catch_up_again();

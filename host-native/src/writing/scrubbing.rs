@@ -131,7 +131,7 @@ impl Writing {
     }
 
     fn begin_scrub(self: &Arc<Self>, state: &mut State, rate: u64) -> Result<(), String> {
-        if self.watch.is_none() {
+        if self.watch.get().is_none() {
             return Err(crate::copies::no_copies());
         }
         if state.is_closing {

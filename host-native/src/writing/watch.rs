@@ -49,6 +49,8 @@ pub(super) struct WatchState {
     /// Whether the witness was told the last time.
     pub(super) is_witness_lost: bool,
     pub(super) is_closing: bool,
+    /// The volume has no copies any more.
+    pub(super) is_stripped: bool,
 }
 
 /// Filling in, from the first batch until nothing is behind.
@@ -113,6 +115,7 @@ impl Watch {
             replaced: Vec::new(),
             is_witness_lost: false,
             is_closing: false,
+            is_stripped: false,
         };
         let (wake, attaching) = (Condvar::new(), Mutex::default());
         Some(Self { state: Mutex::new(state), wake, attaching })
@@ -138,10 +141,13 @@ pub(super) fn behind(group: &CopyGroup) -> u8 {
 impl Writing {
     /// What is known of the copies.
     pub(crate) fn seen(&self) -> Option<Seen> {
-        let watch = self.watch.as_ref()?;
+        let watch = self.watch.get()?;
         let failed = self.failed().map(|error| self.store.explain(&error));
         let scrub = self.scrubbing.status();
         let state = watch.lock();
+        if state.is_stripped {
+            return None;
+        }
         let run = state.run.as_ref();
         let active = run.filter(|_| state.stalled.is_none());
         Some(Seen {
@@ -161,17 +167,17 @@ impl Writing {
 
     /// What happened to copies behind the event with that number.
     pub(crate) fn events_after(&self, seq: u64) -> Option<Vec<Event>> {
-        Some(self.watch.as_ref()?.lock().events.after(seq))
+        Some(self.watch.get()?.lock().events.after(seq))
     }
 
     /// The record of the group, as of the last commit that changed it.
     pub(crate) fn group(&self) -> Option<CopyGroup> {
-        Some(self.watch.as_ref()?.lock().group.clone())
+        Some(self.watch.get()?.lock().group.clone())
     }
 
     /// Tells what has become of copies since the last time. Called after every commit.
     pub(super) fn note_copies(&self, flusher: &Flusher) {
-        let (Some(watch), Some(lineage)) = (&self.watch, flusher.lineage()) else {
+        let (Some(watch), Some(lineage)) = (self.watch.get(), flusher.lineage()) else {
             return;
         };
         self.note_counts(watch);
@@ -208,7 +214,7 @@ impl Writing {
 
     /// Tells whether the witness was told, where that is another answer than the last one.
     pub(super) fn note_witness(&self, telling: &Telling, told: &Result<(), WitnessFault>) {
-        let Some(watch) = &self.watch else { return };
+        let Some(watch) = self.watch.get() else { return };
         let is_lost = told.is_err();
         if std::mem::replace(&mut watch.lock().is_witness_lost, is_lost) == is_lost {
             return;
@@ -289,7 +295,7 @@ impl Writing {
 
     /// Keeps it for those who ask.
     pub(super) fn keep_event(&self, kind: EventKind, copy: Option<u8>, text: String) {
-        if let Some(watch) = &self.watch {
+        if let Some(watch) = self.watch.get() {
             watch.lock().events.push(kind, copy, text);
         }
     }

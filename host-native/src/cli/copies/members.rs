@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use farrier::copies::{MemberChange, MissingRule, RuntimeRule};
 
-use super::group::{Group, How, NewDevice, split_last, tell};
+use super::group::{Group, How, NewDevice, split_last};
 use crate::cli::failure::{Failure, Outcome};
 
 const TARGETS: &str = "DIR-or-DEVICE";
@@ -29,8 +29,8 @@ pub(super) struct Add {
     #[arg(required = true, num_args = 1.., value_names = [TARGETS, "NEWDEVICE"])]
     arguments: Vec<OsString>,
 
-    /// Of a volume without copies that is not mounted: make it one of copies first. Other HAMMER2
-    /// tools do not know it any more then, until `farrier copies strip`.
+    /// Of a volume without copies: make it one of copies first. Other HAMMER2 tools do not know it any
+    /// more then, until `farrier copies strip`.
     #[arg(long)]
     convert: bool,
 
@@ -45,26 +45,24 @@ impl Add {
     pub(super) fn run(&self) -> Outcome {
         let (targets, path) = split_last(&self.arguments, NEW)?;
         let group = Group::parse(targets)?;
-        if let (Group::Mounted(at), true) = (&group, self.convert) {
-            return Err(Failure::new(format!(
-                "{}: is mounted; --convert is for a volume that is not: unmount it first",
-                at.display()
-            )));
-        }
-        let how = self.how.with_conversion(self.convert);
-        self.new.with(path, |path, force| group.change(&MemberChange::Add { path, force }, how))
+        let (how, converts) = (self.how.with_conversion(self.convert), self.convert);
+        self.new.with(path, |path, force| {
+            group.change(&MemberChange::Add { path, force, converts }, how)
+        })
     }
 }
 
 /// Make a volume of copies one without, on the device of one copy. The other copies are taken away.
 ///
-/// Other HAMMER2 tools know it again then. The volume must not be mounted. What was broken off goes on
-/// the next time.
+/// Other HAMMER2 tools know it again then. It may be in use meanwhile. What was broken off goes on the
+/// next time.
 #[derive(Debug, Args)]
-#[command(override_usage = "farrier copies strip [OPTIONS] DEVICE... COPY")]
+#[command(override_usage = "farrier copies strip [OPTIONS] DIR COPY\n       \
+                            farrier copies strip [OPTIONS] DEVICE... COPY")]
 pub(super) struct Strip {
-    /// All the devices of the volume; and the copy that stays, by its number (0 to 3) or its device.
-    #[arg(required = true, num_args = 1.., value_names = ["DEVICE", "COPY"])]
+    /// Directory of a mounted volume, or all the devices of one that is not mounted; and the copy that
+    /// stays, by its number (0 to 3) or its device.
+    #[arg(required = true, num_args = 1.., value_names = [TARGETS, "COPY"])]
     arguments: Vec<OsString>,
 
     #[command(flatten)]
@@ -75,17 +73,8 @@ impl Strip {
     pub(super) fn run(&self) -> Outcome {
         let (targets, copy) = split_last(&self.arguments, COPY)?;
         let group = Group::parse(targets)?;
-        if let Group::Mounted(at) = &group {
-            return Err(Failure::new(format!(
-                "{}: is mounted; unmount it, then name its devices",
-                at.display()
-            )));
-        }
         let copy = group.copy(copy)?;
-        let opened = group.open(self.how)?;
-        let changed = opened.strip(copy).map_err(Failure::new)?;
-        opened.close().map_err(Failure::new)?;
-        tell(&changed, None, self.how.json())
+        group.change(&MemberChange::Strip { copy }, self.how)
     }
 }
 
