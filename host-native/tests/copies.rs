@@ -360,6 +360,64 @@ fn what_the_records_say_is_kept_to() {
     assert_refused(&[b], &[], &["FC-S09", name, "attach another copy"], 5);
 }
 
+#[test]
+fn an_older_root_is_not_gone_on_from_without_a_word() {
+    if !can_mount() {
+        return;
+    }
+    let folder = fresh("older-root");
+    let images: Vec<PathBuf> = ["a.img", "b.img"].map(|name| folder.join(name)).into();
+    let copies = Copies { folder, images };
+    let [a, b] = [&copies.images[0], &copies.images[1]];
+    // with more than one place for headers there are older ones
+    let [first, second] = [a.to_str().unwrap(), b.to_str().unwrap()];
+    let made = run(&["format", "--size", "5G", "--copy", first, "--copy", second]);
+    assert_eq!((made.2, made.1.as_str()), (0, ""));
+    let mount = copies.mount(&[]);
+    for name in ["one", "two", "three"] {
+        shell(&mount.path, &format!("echo {name} >{name}; sync {name} ."));
+    }
+    mount.kill();
+    spoil_newest_root(a);
+    spoil_newest_root(b);
+    let parts = ["FC-D10", "the newest root of copy 0 cannot be read", "--master"];
+    assert_refused(&[a, b], &["-o", "rw"], &parts, 3);
+    // it can be read as it was before
+    let mount = serve(&copies.images, &["-o", "ro"]);
+    shell(&mount.path, "test -e one");
+    mount.unmount();
+    // the operator says so
+    let mount = serve(&copies.images, &["-o", "master=0"]);
+    shell(&mount.path, "test -e one; echo after >after");
+    end(mount);
+}
+
+/// The block that the newest header refers to is another one.
+fn spoil_newest_root(image: &Path) {
+    const PLACES: u64 = 2 << 30;
+    let file = File::options().read(true).write(true).open(image).unwrap();
+    let number = |place: u64, at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, place * PLACES + at).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    // mirror_tid; the super-root's address, whose lowest bits say how large it is
+    let newest = (0..3).max_by_key(|place| number(*place, 0x78)).unwrap();
+    let slot = header_slot(&file, newest * PLACES);
+    let at = match slot {
+        0 => number(newest, 0x220),
+        slot => number(newest, 0x260 + 8 * u64::from(slot)),
+    };
+    file.write_all_at(&[0xee; 64], at & !0x3f).unwrap();
+}
+
+/// The slot of the copy by its header at `place`.
+fn header_slot(file: &File, place: u64) -> u8 {
+    let mut slot = [0];
+    file.read_exact_at(&mut slot, place + RECORD as u64 + 0x0c).unwrap();
+    slot[0]
+}
+
 const HEADER_LEN: usize = 0x1_0000;
 const RECORD: usize = 0x1000;
 

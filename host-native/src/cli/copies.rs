@@ -38,6 +38,7 @@ enum Action {
     #[command(name = "handover")]
     HandOver(members::HandOver),
     Policy(members::PolicyCommand),
+    Clear(members::Clear),
     Strip(members::Strip),
 }
 
@@ -56,6 +57,7 @@ impl CopiesCommand {
             Action::Rejoin(command) => command.run(),
             Action::HandOver(command) => command.run(),
             Action::Policy(command) => command.run(),
+            Action::Clear(command) => command.run(),
             Action::Strip(command) => command.run(),
         }
     }

@@ -73,6 +73,11 @@ pub enum MemberChange {
         /// Its slot.
         copy: u8,
     },
+    /// What went wrong is counted from zero again.
+    Clear {
+        /// Slot of the copy; every copy if there is none.
+        copy: Option<u8>,
+    },
     /// Other rules; what is left out stays.
     Rules {
         /// Who may go on without whom.
@@ -222,6 +227,9 @@ pub(crate) trait Driver {
     /// A sentence: why not, and what to do.
     fn attach(&self, path: &Path) -> Result<u8, String>;
 
+    /// Counts what happens to the copy in `slot` from zero again.
+    fn reset_counters(&self, slot: u8) -> Result<(), MemberError>;
+
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError>;
     fn set_witness(&self, witness: Option<WitnessPlace>) -> Result<(), MemberError>;
 
@@ -302,6 +310,20 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
             let text = format!("{name}: what it held by itself is given up");
             let next = "the next mount with all devices brings it up to date".to_owned();
             Ok(told(Some(copy), text, next))
+        }
+        MemberChange::Clear { copy } => {
+            let is_meant = |slot: &u8| {
+                let is_there = group.slot(*slot).is_some_and(|slot| slot.state.is_configured());
+                copy.map_or(is_there, |copy| copy == *slot)
+            };
+            let slots: Vec<u8> = (0..4).filter(is_meant).collect();
+            for slot in &slots {
+                let name = name(*slot);
+                driver.reset_counters(*slot).map_err(|error| explain(&error, &name))?;
+            }
+            let names: Vec<String> = slots.into_iter().map(name).collect();
+            let text = format!("{}: counted from zero again", names.join(", "));
+            Ok(told(copy, text, "`farrier copies scrub` finds what is bad still".to_owned()))
         }
         MemberChange::Rules { runtime, on_missing, min_copies } => {
             let before = group.rules();

@@ -220,6 +220,10 @@ impl Driver for OfflineGroup {
         ready(self.solo.discard_copy(slot, epoch))
     }
 
+    fn reset_counters(&self, slot: u8) -> Result<(), MemberError> {
+        ready(self.solo.reset_counters(slot))
+    }
+
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {
         ready(self.solo.set_rules(rules))
     }

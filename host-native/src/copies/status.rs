@@ -491,6 +491,12 @@ fn verdict(copies: &[CopyStatus], seen: &Seen) -> Verdict {
         return Verdict::new(State::Degraded, 2, status)
             .then("none; mounted with all devices, what it lacks is filled in");
     }
+    if !lost.is_empty() && lost.iter().all(|copy| copy.state == CopyState::Faulted) {
+        let status = format!("{} not in use for bad blocks; {} on", told(&lost), going(&healthy));
+        return Verdict::new(State::Degraded, 2, status).then(
+            "see to the device, then `farrier copies attach DIR DEVICE`, or `farrier copies replace`",
+        );
+    }
     if !lost.is_empty() {
         let status = format!("{} not in use; {} on", told(&lost), going(&healthy));
         return Verdict::new(State::Degraded, 2, status).then(
@@ -577,6 +583,9 @@ mod tests {
         assert_eq!(judged(&[good.clone(), copy(1, CopyState::InSync)]), (State::Healthy, 0));
         assert_eq!(judged(&[good.clone(), copy(1, CopyState::Resync)]), (State::Resync, 2));
         assert_eq!(judged(&[good.clone(), copy(1, CopyState::Out)]), (State::Degraded, 2));
+        let faulted = [good.clone(), copy(1, CopyState::Faulted)];
+        let told = verdict(&faulted, &Seen::default());
+        assert!(told.exit_code == 2 && told.action.unwrap().contains("copies attach"));
         let bad = CopyStatus { check_errors: 2, healed: 1, ..copy(1, CopyState::InSync) };
         assert_eq!(judged(&[good.clone(), bad.clone()]), (State::Degraded, 3));
         assert_eq!(judged(&[good.clone(), CopyStatus { healed: 2, ..bad }]), (State::Healthy, 0));

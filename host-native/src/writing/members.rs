@@ -3,7 +3,9 @@
 use farrier_core::copies::{CopyGroup, CopyState, EpochId, Rules, WitnessPlace};
 use farrier_core::drive::commit::Flusher;
 use farrier_core::drive::convert::{NewGroup, strip, to_copies};
-use farrier_core::drive::copies::{MemberError, NewCopy, add, detach, remove, replace, set_rules};
+use farrier_core::drive::copies::{
+    MemberError, NewCopy, add, detach, remove, replace, reset_counters, set_rules,
+};
 use farrier_core::drive::promote::discard;
 use farrier_core::drive::ready;
 use farrier_core::drive::witness::set_witness;
@@ -137,6 +139,10 @@ impl Driver for Writing {
 
     fn discard(&self, slot: u8, epoch: EpochId) -> Result<(), MemberError> {
         self.with_flusher(|flusher| ready(discard(self, flusher, slot, epoch)))
+    }
+
+    fn reset_counters(&self, slot: u8) -> Result<(), MemberError> {
+        self.with_flusher(|flusher| ready(reset_counters(self, flusher, slot)))
     }
 
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {

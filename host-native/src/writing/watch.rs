@@ -316,7 +316,15 @@ impl Writing {
                 EventKind::CopyDetached,
                 format!("{copy}: detached; it holds everything up to now and may come back"),
             ),
-            (_, S::Out | S::Faulted) => {
+            (_, S::Faulted) => (
+                EventKind::CopyEjected,
+                format!(
+                    "{copy}: too many of its blocks were bad within a few minutes, and it was left \
+                     behind; the other copies go on; see to the device, then `farrier copies attach`, \
+                     or replace it"
+                ),
+            ),
+            (_, S::Out) => {
                 let devices = self.store.devices();
                 let live = self.store.volume().copies();
                 let device = live.and_then(|live| live.device(slot));

@@ -232,6 +232,29 @@ impl Rejoin {
     }
 }
 
+/// Count what went wrong with copies from zero again, once it was seen to.
+#[derive(Debug, Args)]
+pub(super) struct Clear {
+    /// Directory of a mounted volume, or all the devices of one that is not mounted.
+    #[arg(required = true, value_name = TARGETS)]
+    targets: Vec<OsString>,
+
+    /// Only of this copy, by its number (0 to 3) or its device; else of all.
+    #[arg(short, long, value_name = "COPY")]
+    copy: Option<OsString>,
+
+    #[command(flatten)]
+    how: How,
+}
+
+impl Clear {
+    pub(super) fn run(&self) -> Outcome {
+        let group = Group::parse(&self.targets)?;
+        let copy = self.copy.as_ref().map(|copy| group.copy(copy)).transpose()?;
+        group.change(&MemberChange::Clear { copy }, self.how)
+    }
+}
+
 /// Move the right to write to another copy, where one copy holds it.
 ///
 /// From then on that copy may be carried away and be written alone, and the others are read-only
