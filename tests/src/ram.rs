@@ -39,7 +39,8 @@ const PAGE: u64 = 16 << 10;
 #[derive(Clone, Debug, Default)]
 struct Pages {
     len: u64,
-    pages: BTreeMap<u64, Rc<Vec<u8>>>,
+    /// Shared with devices that were the same not long ago.
+    pages: Rc<BTreeMap<u64, Rc<Vec<u8>>>>,
 }
 
 #[derive(Debug)]
@@ -58,13 +59,13 @@ impl RamDisk {
 
     /// Devices of these many zeros.
     pub fn of(sizes: &[u64]) -> Self {
-        let device = |len: &u64| Pages { len: *len, pages: BTreeMap::new() };
+        let device = |len: &u64| Pages { len: *len, ..Pages::default() };
         Self::over(sizes.iter().map(device).collect())
     }
 
     /// A device with these contents.
     pub fn with(bytes: Vec<u8>) -> Self {
-        let mut pages = Pages { len: bytes.len() as u64, pages: BTreeMap::new() };
+        let mut pages = Pages { len: bytes.len() as u64, ..Pages::default() };
         for (number, page) in bytes.chunks(index(PAGE)).enumerate() {
             if page.iter().any(|byte| *byte != 0) {
                 pages.write(number as u64 * PAGE, page);
@@ -81,6 +82,12 @@ impl RamDisk {
     /// Another device with the same contents: what happens to one does not happen to the other.
     pub fn fork(&self) -> Self {
         Self::over(self.inner.borrow().devices.clone())
+    }
+
+    /// Each device by itself, with the same contents.
+    pub fn each_alone(&self) -> Vec<Self> {
+        let devices = &self.inner.borrow().devices;
+        devices.iter().map(|device| Self::over(vec![device.clone()])).collect()
     }
 
     /// Contents of the first device.
@@ -163,7 +170,7 @@ impl Pages {
         while at < end {
             let start = at / PAGE * PAGE;
             let to = (start + PAGE).min(end);
-            let page = self.pages.entry(at / PAGE);
+            let page = Rc::make_mut(&mut self.pages).entry(at / PAGE);
             let page = page.or_insert_with(|| Rc::new(vec![0; index(PAGE)]));
             Rc::make_mut(page)[index(at - start)..index(to - start)]
                 .copy_from_slice(&bytes[index(at - offset)..index(to - offset)]);

@@ -59,6 +59,17 @@ fn resync(mounted: &Mounted, budget: u64) -> Filled {
 }
 
 #[test]
+fn what_is_kept_free_is_a_part_of_the_smallest_copy() {
+    let free_of = |sizes: &[u64]| {
+        let rack = Rack::new(sizes);
+        format_copies(&rack);
+        free(&Mounted::open(&rack, None, 0))
+    };
+    // the large one comes first: it is the master
+    assert_eq!(free_of(&[3072 * MIB, 48 * MIB]), free_of(&[48 * MIB, 48 * MIB]));
+}
+
+#[test]
 fn a_copy_catches_up_with_next_to_no_room() {
     for (seed, left) in (1..4).zip([3 * MIB, 2 * MIB, 3 * MIB / 2]) {
         let rack = Rack::new(&[48 * MIB, 48 * MIB]);

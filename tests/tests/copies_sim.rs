@@ -1,7 +1,8 @@
 //! Lives of groups of copies with everything that can happen to disks; see [`farrier_tests::sim`].
 //!
 //! `FARRIER_SIM_SEED` and `FARRIER_SIM_RUNS` choose other seeds, `FARRIER_SIM_FRESH` the first of those
-//! that are new each time, `FARRIER_SIM_SHOW=1` tells the steps. A life that goes wrong is told with
+//! that are new each time, `FARRIER_SIM_SHOW=1` tells the steps, and `FARRIER_SIM_STEPS` leaves out all but
+//! some of them. A life that goes wrong is told with
 //! the steps that are enough for it, unless `FARRIER_SIM_SHRINK=0`.
 
 use farrier_tests::sim::{Plan, Ran, outcome, run_plan, shrink};
@@ -19,12 +20,16 @@ fn lives(first: u64, count: u64) -> Ran {
     let mut all = Ran::default();
     let mut wrong = Vec::new();
     for seed in first..first + count {
-        let plan = Plan::of(seed);
+        let plan = chosen_steps(Plan::of(seed));
         let ran = std::panic::catch_unwind(|| run_plan(&plan, show));
         match ran {
             Ok(Ok(ran)) => all.add(&ran),
             Ok(Err(error)) => wrong.push((plan, error)),
             Err(_) => wrong.push((plan, "a panic".into())),
+        }
+        if wrong.last().is_some_and(|(plan, _)| plan.seed == seed) {
+            // a long run is looked at before it ends
+            println!("seed {seed} went wrong");
         }
     }
     let texts: Vec<String> = wrong.iter().map(|(plan, error)| told(plan, error)).collect();
@@ -37,6 +42,15 @@ fn lives(first: u64, count: u64) -> Ran {
     all
 }
 
+/// The steps of a life that `FARRIER_SIM_STEPS` names, by their numbers from 0; all of them, if it is
+/// not there.
+fn chosen_steps(plan: Plan) -> Plan {
+    let Ok(chosen) = std::env::var("FARRIER_SIM_STEPS") else { return plan };
+    let numbers = chosen.split(',').filter(|number| !number.is_empty());
+    let steps = numbers.map(|number| plan.steps[number.parse::<usize>().expect("a number")]);
+    plan.with_steps(steps.collect())
+}
+
 /// What went wrong, and what is enough for it to.
 fn told(plan: &Plan, error: &str) -> String {
     let tries = setting("FARRIER_SIM_SHRINK", TRIES);
@@ -46,8 +60,11 @@ fn told(plan: &Plan, error: &str) -> String {
         shrink(plan, error, usize::try_from(tries).unwrap_or(0))
     };
     let error = outcome(&short).unwrap_or_else(|| error.into());
-    let error: String = error.chars().take(500).collect();
-    format!("seed {}: {error}\n{short:?}", plan.seed)
+    let whole = Plan::of(plan.seed);
+    let at = |step| whole.steps.iter().position(|one| one == step).map(|at| at.to_string());
+    let steps: Vec<String> = short.steps.iter().filter_map(at).collect();
+    let again = format!("FARRIER_SIM_SEED={} FARRIER_SIM_STEPS={}", plan.seed, steps.join(","));
+    format!("seed {}: {error}\n{short:?}\nagain: {again} FARRIER_SIM_RUNS=1", plan.seed)
 }
 
 #[test]

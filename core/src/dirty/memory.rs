@@ -125,8 +125,6 @@ pub struct Memory {
     super_root: Blockref,
     trees: BTreeMap<TreeId, Tree>,
     budget: Budget,
-    /// Bytes that only operations which make room may use.
-    kept_bytes: u64,
     /// For what the next commit writes beside the layers.
     reserved: Cost,
     commits: u64,
@@ -136,10 +134,10 @@ pub struct Memory {
 impl Memory {
     /// Nothing changed yet.
     #[must_use]
-    pub const fn new(super_root: Blockref, budget: Budget, kept_bytes: u64) -> Self {
+    pub const fn new(super_root: Blockref, budget: Budget) -> Self {
         let trees = BTreeMap::new();
         let reserved = Cost { large: 0, small: 0 };
-        Self { super_root, trees, budget, kept_bytes, reserved, commits: 0, failed: None }
+        Self { super_root, trees, budget, reserved, commits: 0, failed: None }
     }
 
     /// The super-root as of the last commit.
@@ -189,7 +187,7 @@ impl Memory {
     /// Free space that is not reserved, in bytes.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
-        let taken = self.cost().bytes() + self.kept_bytes;
+        let taken = self.cost().bytes() + self.budget.kept_bytes;
         self.budget.free_bytes().saturating_sub(taken)
     }
 
@@ -218,7 +216,7 @@ impl Memory {
     pub fn apply(&mut self, plan: Plan) -> Result<(), Plan> {
         let mut cost = self.cost();
         cost += plan.cost();
-        let kept = if plan.frees { 0 } else { self.kept_bytes };
+        let kept = if plan.frees { 0 } else { self.budget.kept_bytes };
         if !self.budget.fits(cost, kept) {
             return Err(plan);
         }
@@ -240,7 +238,7 @@ impl Memory {
     pub fn reserve_roots(&mut self, frees: bool) -> bool {
         let mut cost = self.cost();
         cost += ROOTS_COST;
-        let fits = self.budget.fits(cost, if frees { 0 } else { self.kept_bytes });
+        let fits = self.budget.fits(cost, if frees { 0 } else { self.budget.kept_bytes });
         if fits {
             self.reserved += ROOTS_COST;
         }
@@ -252,7 +250,7 @@ impl Memory {
     pub fn reserve(&mut self, cost: Cost) -> bool {
         let mut all = self.cost();
         all += cost;
-        let fits = self.budget.fits(all, self.kept_bytes);
+        let fits = self.budget.fits(all, self.budget.kept_bytes);
         if fits {
             self.reserved += cost;
         }

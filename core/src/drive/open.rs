@@ -107,8 +107,7 @@ async fn open_copies<H: Host>(
 
 /// What is in memory of a volume that nothing was changed of yet.
 pub(super) fn memory_of(volume: &Volume, writer: &Writer) -> Memory {
-    let kept = kept_bytes(volume.header().total_size());
-    Memory::new(volume.super_root(), writer.budget(), kept)
+    Memory::new(volume.super_root(), writer.budget())
 }
 
 /// Loads freemap blocks of `copy` (0 on a volume without copies) until `free_bytes` are known to be free, or all of it is in memory. Blocks
@@ -228,16 +227,4 @@ pub(super) async fn recover<H: Host>(
         }
     }
     Ok(())
-}
-
-/// Space that is kept for operations which make room.
-const fn kept_bytes(total_size: u64) -> u64 {
-    let part = total_size / 64;
-    if part < 512 << 10 {
-        512 << 10
-    } else if part > 32 << 20 {
-        32 << 20
-    } else {
-        part
-    }
 }

@@ -497,7 +497,7 @@ impl<S: Storage> WriteHost for Solo<S> {
         // anything.
         alter(
             memory
-                .get_or_insert_with(|| Memory::new(self.volume.super_root(), Budget::default(), 0)),
+                .get_or_insert_with(|| Memory::new(self.volume.super_root(), Budget::default())),
         )
     }
 

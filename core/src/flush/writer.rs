@@ -239,15 +239,12 @@ impl Writer {
             self.set.as_ref().is_none_or(|set| set.in_sync() & 1 << shelf.copy != 0)
         };
         // what every copy has to have room for is what the fullest one has room for
-        let mut counts = self.shelves.iter().filter(counts_for).map(|shelf| shelf.freemap.counts());
-        let first = counts.next().unwrap_or_default();
-        counts.fold(
-            Budget { free_chunks: first.free_chunks, free_groups: first.free_groups },
-            |least, counts| Budget {
-                free_chunks: least.free_chunks.min(counts.free_chunks),
-                free_groups: least.free_groups.min(counts.free_groups),
-            },
-        )
+        let budgets = self.shelves.iter().filter(counts_for).map(|shelf| {
+            let counts = shelf.freemap.counts();
+            let total_bytes = shelf.freemap.total_bytes();
+            Budget::of(total_bytes, counts.free_chunks, counts.free_groups)
+        });
+        budgets.reduce(Budget::least).unwrap_or_default()
     }
 
     /// Everything that was written up to `tid` may be shared from now on.

@@ -46,6 +46,11 @@ impl Layout {
         spot.zone * ZONE_SEGMENTS + (spot.segment as u64) < self.base
     }
 
+    /// Bytes up to the end.
+    pub(super) const fn total_bytes(&self) -> u64 {
+        self.end * SEGMENT_LEN
+    }
+
     /// Number of zones, the last one perhaps not whole.
     pub(super) const fn zone_count(&self) -> u64 {
         self.end.div_ceil(ZONE_SEGMENTS)

@@ -265,6 +265,12 @@ impl Freemap {
         }
     }
 
+    /// Bytes that the volume has, as far as its segments are whole.
+    #[must_use]
+    pub const fn total_bytes(&self) -> u64 {
+        self.layout.total_bytes()
+    }
+
     /// What is free in the zones whose state is known.
     #[must_use]
     pub const fn counts(&self) -> Counts {

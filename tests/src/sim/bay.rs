@@ -85,6 +85,14 @@ impl Bay {
         Self { inner: Rc::new(RefCell::new(inner)), shown }
     }
 
+    /// The disks hold what the devices of `contents` do.
+    pub fn fill(&self, contents: &RamDisk) {
+        let disks = &mut self.inner.borrow_mut().disks;
+        for (disk, contents) in disks.iter_mut().zip(contents.each_alone()) {
+            *disk = Disk::over(contents);
+        }
+    }
+
     /// The same disks, of which those in `mask` are there.
     #[must_use]
     pub fn show(&self, mask: u8) -> Self {
@@ -191,13 +199,10 @@ impl Bay {
         self.inner.borrow_mut().disks.iter_mut().for_each(|disk| disk.owes = false);
     }
 
-    /// Other disks that hold what would last if the power went now.
+    /// Another disk that holds what would last on `disk` if the power went now.
     #[must_use]
-    pub fn durable(&self) -> Self {
-        let inner = self.inner.borrow();
-        let disks = inner.disks.iter().map(|disk| Disk::over(disk.durable.fork())).collect();
-        let shown = listed(self.shown.borrow().clone());
-        Self { shown, ..Self::of(disks, inner.random.clone()) }
+    pub fn durable_disk(&self, disk: u8) -> RamDisk {
+        self.with(disk, |disk| disk.durable.fork())
     }
 
     /// What `disk` does wrong in silence.

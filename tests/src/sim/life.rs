@@ -100,7 +100,7 @@ impl Life {
     pub fn new(plan: Plan, show: bool) -> Self {
         let mut random = Random::new(plan.seed);
         let bay = Bay::new(&plan.sizes, Random::new(random.next()));
-        format_copies(&bay, plan.policy);
+        format_copies(&bay, &plan.sizes, plan.policy);
         let swarm = Swarm::new(&mut random);
         let shown = (1 << plan.sizes.len()) - 1;
         Self {

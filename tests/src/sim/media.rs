@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use farrier_core::copies::lineage;
-use farrier_core::copies::{CopySet, CopyState};
+use farrier_core::copies::{CopySet, CopyState, EpochId};
 use farrier_core::drive::{Host as _, load_freemap, ready};
 use farrier_core::engine::Want;
 use farrier_core::error::{BlockKind, Error};
@@ -16,12 +16,14 @@ use farrier_core::media::check::Checks;
 use farrier_core::media::freemap::ChunkState;
 use farrier_core::media::inode::{CONTENT_START, Inode};
 use farrier_core::media::raw::RawBlockref;
-use farrier_core::units::MediaOffset;
-use farrier_core::volume::{CopyHeader, OpenOptions};
+use farrier_core::storage::Storage as _;
+use farrier_core::units::{DeviceIndex, MediaOffset};
+use farrier_core::volume::{CopyHeader, OpenOptions, header_reads_of, newest_header};
 
 use super::bay::Bay;
 use crate::against::dirt;
 use crate::host::TestHost;
+use crate::ram::RamDisk;
 use crate::session::a_header;
 
 const CACHE: usize = 4 << 20;
@@ -94,6 +96,20 @@ pub fn open(bay: &Bay, copies: lineage::Options) -> Result<TestHost<Bay>, String
 pub fn try_open(bay: &Bay, copies: lineage::Options) -> Result<TestHost<Bay>, Error> {
     let options = OpenOptions { copies, ..OpenOptions::default() };
     TestHost::with(bay.clone(), options, CACHE)
+}
+
+/// The epoch that the newest whole header of a disk names.
+#[must_use]
+pub fn epoch_on(disk: &RamDisk) -> Option<EpochId> {
+    let device = DeviceIndex(0);
+    let reads = header_reads_of(device, disk.size(device)).ok()?;
+    let got: Vec<_> = reads
+        .into_iter()
+        .map(|read| (read, ready(disk.read(device, read.offset, read.len))))
+        .collect();
+    let checks = Checks::with_crc32c(crc32c::crc32c);
+    let (_, header) = newest_header(device, &got, &checks).ok()?;
+    header.copy_group().ok().map(|group| group.epoch.id)
 }
 
 /// I3, I4 and the first half of I9: every block that counts on a copy is there, whole, with all that

@@ -109,5 +109,5 @@ impl Ran {
 /// What went wrong.
 pub fn run_plan(plan: &Plan, show: bool) -> Result<Ran, String> {
     let mut life = Life::new(plan.clone(), show);
-    life.live().map_err(|error| format!("{error}\n(at step {})", life.step()))
+    life.live().map_err(|error| format!("{error:.600}\n(at step {})", life.step()))
 }

@@ -7,7 +7,7 @@ use farrier_core::error::{Error, Refusal};
 use farrier_core::units::{Tid, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 
-use super::super::media::{Walked, fallback_roots, merkle_and_identity, open};
+use super::super::media::{Walked, epoch_on, fallback_roots, merkle_and_identity};
 use super::{Life, START, Stop, each};
 use crate::against::compare_all;
 use crate::host::TestHost;
@@ -32,9 +32,7 @@ impl Life {
         });
         let Some((id, members)) = is_begun else { return Ok(()) };
         for disk in each(members & !self.victim()) {
-            let options = lineage::Options { only_copy: Some(disk), ..Default::default() };
-            let host = open(&self.bay.show(1 << disk).durable(), options)?;
-            let found = host.volume().group().map(|group| group.group().epoch.id);
+            let found = epoch_on(&self.bay.durable_disk(disk));
             if found != Some(id) {
                 return Err(format!("I11: copy {disk} has {found:?}, not {id:?}"));
             }

@@ -103,6 +103,7 @@ impl Life {
         self.ran.batches += 1;
         let filled = ready(self.host().resync(budget)).map_err(|error| self.told(error))?;
         self.done(commits, settled(&self.trees));
+        self.tell(|| format!("{filled:?}"));
         if filled.unreadable != 0 && !self.bay.is_dark() {
             return Err(Stop::Wrong(format!("nobody has what is missing: {filled:?}")));
         }
@@ -182,6 +183,8 @@ impl Life {
         if is_lying {
             self.bay.set_silent(target, Silent::default());
             places.iter().for_each(|offset| self.bay.spoil(target, *offset));
+            // whether it is given up is known before another disk fails
+            self.commit(true)?;
         }
         self.look()
     }
