@@ -118,7 +118,12 @@ fn follower(book: &CopyGroup, one: &Record<'_>) -> Return {
     }
     let is_older = one.tid < copy.barrier_tid;
     let is_clean = copy.state == CopyState::InSync;
-    Return::Stale((is_older || is_clean).then_some(if is_clean { Tid(0) } else { one.tid }))
+    // one that was in sync once has a root of its own: where that is lost, more may be
+    let is_lost = one.root_behind.is_none() && copy.left != EpochId::NONE;
+    Return::Stale(match is_clean || is_lost {
+        true => Some(Tid(0)),
+        false => is_older.then_some(one.tid),
+    })
 }
 
 /// The devices beside the newest epoch.

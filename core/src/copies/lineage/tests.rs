@@ -186,6 +186,20 @@ fn an_image_of_last_week_is_brought_up_to_date() {
 }
 
 #[test]
+fn a_copy_that_was_away_and_lost_its_root_is_believed_nothing() {
+    let old = group(2);
+    let mut found = [at(&without(&old, 1, 2), 0, 20), at(&old, 1, 0)];
+    let distrust = |found: &[Found]| pairs(&plain(found).unwrap().group.slots[1].distrust);
+    assert_eq!(distrust(&found), [(100, 310)], "it has what it had");
+    found[1].root_behind = None;
+    assert_eq!(distrust(&found), [(0, 310)]);
+    // one that never was in sync has no root to lose
+    let Ok(group) = &mut found[0].group else { panic!("it has a record") };
+    group.slots[1].left = EpochId::NONE;
+    assert_eq!(distrust(&found), [(100, 310)]);
+}
+
+#[test]
 fn the_lag_rule_allows_one_flush() {
     for (lag, expected) in [(0, InSync), (1, InSync), (2, Stale), (3, Stale)] {
         let found = [at(&group(2), 0, 9), at(&group(2), 1, 9 - lag)];
