@@ -45,11 +45,14 @@ pub struct Flusher {
     pub(super) lineage: Option<Lineage>,
     /// Scans for free space that began.
     pub(super) scans: u64,
+    /// A barrier came after all that the volume was opened with.
+    is_settled: bool,
 }
 
 impl Flusher {
     pub(super) fn new(writer: Writer, header: HeaderWriter) -> Self {
-        Self { writer, headers: alloc::vec![(0, header)], lineage: None, scans: 0 }
+        let headers = alloc::vec![(0, header)];
+        Self { writer, headers, lineage: None, scans: 0, is_settled: true }
     }
 
     pub(super) const fn of_copies(
@@ -57,7 +60,7 @@ impl Flusher {
         headers: Vec<(u8, HeaderWriter)>,
         lineage: Lineage,
     ) -> Self {
-        Self { writer, headers, lineage: Some(lineage), scans: 0 }
+        Self { writer, headers, lineage: Some(lineage), scans: 0, is_settled: false }
     }
 
     /// What the headers say of copies; `None` on a volume without.
@@ -154,10 +157,21 @@ pub async fn flush<H: WriteHost>(
     check_alive(host)?;
     let is_lagging = flusher.lineage.as_ref().is_some_and(Lineage::is_lagging);
     let (frozen, super_root) = freeze(host);
-    if frozen.is_empty() && !always && !is_lagging {
+    if frozen.is_empty() && !always && !is_lagging && settle(host, flusher).await? {
         return Ok(false);
     }
     commit_or_fail(host, flusher, frozen, super_root, None).await.map(|()| true)
+}
+
+/// What the volume was opened with lasts from now on. Who wrote it may have failed at the barrier behind
+/// it, and devices give back what they did not make last. Returns whether no copy was lost by that.
+async fn settle<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<bool, Error> {
+    if !core::mem::replace(&mut flusher.is_settled, true) {
+        host.barrier().await?;
+        let lost = |lineage: &Lineage| lineage.live().lost() & lineage.set().attached();
+        return Ok(flusher.lineage.as_ref().is_none_or(|lineage| lost(lineage) == 0));
+    }
+    Ok(true)
 }
 
 /// Commits everything that was changed, for the last time: commits follow until space that was
@@ -290,6 +304,7 @@ async fn commit<H: WriteHost>(
     edits.sort_by_key(Edit::key);
     let super_root = flush_super_root(host, &mut flusher.writer, &super_root, &edits, tid).await?;
     finish(host, flusher, &super_root, tid).await?;
+    flusher.is_settled = true;
     if planned.is_some_and(|planned| planned.source().is_some()) {
         // every block of the source has two referrers now
         flusher.writer.share(tid);
