@@ -105,6 +105,41 @@ impl Bay {
         self.with(disk, |disk| *disk = Disk::over(RamDisk::of(&[size])));
     }
 
+    /// What is read of `disk`, as a disk of its own.
+    #[must_use]
+    pub fn view_of(&self, disk: u8) -> RamDisk {
+        self.with(disk, |disk| disk.view.fork())
+    }
+
+    /// `disk` holds what `image` does.
+    pub fn put(&self, disk: u8, image: &RamDisk) {
+        self.with(disk, |disk| {
+            let (silent, mode) = (disk.silent, disk.mode);
+            *disk = Disk { silent, mode, ..Disk::over(image.fork()) };
+        });
+    }
+
+    /// Whatever `disk` holds is something else, but for headers and freemap.
+    pub fn scramble(&self, disk: u8) {
+        let inner = &mut *self.inner.borrow_mut();
+        let (disk, random) = (&mut inner.disks[usize::from(disk)], &mut inner.random);
+        for (offset, page) in disk.view.pages() {
+            if offset % ZONE_LEN >= RESERVED_LEN {
+                let noise = page.iter().map(|_| random.next().to_le_bytes()[0]).collect::<Vec<_>>();
+                disk.view.patch(offset, &noise);
+            }
+        }
+        disk.pending.clear();
+        disk.durable = disk.view.fork();
+    }
+
+    /// The number that `disk` has for whoever has this bay open, if it is there.
+    #[must_use]
+    pub fn device_of(&self, disk: u8) -> Option<DeviceIndex> {
+        let number = self.shown.borrow().iter().position(|shown| *shown == disk)?;
+        u8::try_from(number).ok().map(DeviceIndex)
+    }
+
     /// From now on `disk` is there as well for whoever has this bay open: its number there.
     ///
     /// # Panics

@@ -1,8 +1,11 @@
 //! One life of a group of copies: what happens to it, and what it should hold.
 
 mod checks;
+mod converting;
 mod faults;
 mod filling;
+mod losses;
+mod members;
 mod mounts;
 mod pfs;
 
@@ -10,23 +13,27 @@ use std::collections::BTreeMap;
 
 use farrier_core::copies::lineage;
 use farrier_core::dirty::Memory;
+use farrier_core::drive::commit::Flusher;
 use farrier_core::drive::ready;
-use farrier_core::error::Error;
+use farrier_core::error::{Error, Refusal};
 use farrier_core::fs::{GetAttributes, OpenPfs, Pfs};
 use farrier_core::scan::Bulkfree;
 use farrier_core::units::Inum;
 
 use super::bay::Bay;
 use super::group::format_copies;
-use super::media::open;
+use super::media::{open, try_open};
 use super::plan::{Action, Plan, Step};
 use super::{Ran, Trees};
 use crate::against::compare;
 use crate::model::Model;
 use crate::ops::{Op, Random, Swarm, apply};
+use crate::ram::RamDisk;
 use crate::writing::WritingHost;
 
 const START: u64 = 1_700_000_000_000_000;
+/// There are as many as there can be copies.
+const DISKS: usize = 4;
 /// States that copies which are out of date may show are remembered, so many.
 const HISTORY_MAX: usize = 4000;
 
@@ -53,12 +60,18 @@ pub struct Life {
     /// What may be there instead, of commits that nobody was told of: until the next one is.
     maybe: Vec<Trees>,
     history: Vec<Trees>,
+    /// Disks that hold or held a copy.
+    ever: u8,
+    /// Disks that were put back to what they held before, and are not in sync yet.
+    old: u8,
+    /// Disks that lost what they held, and are not in sync yet.
+    lost: u8,
+    /// What a disk held once.
+    image: Option<(u8, RamDisk)>,
     /// Disks that hold the newest epoch; others may go on where the operator said so.
     line: u8,
     /// The operator's word left copies behind that may go on by the rules of the group.
     is_parted: bool,
-    /// The copy to be believed where there are two histories, by the operator's word.
-    master: Option<u8>,
     scan: Option<Bulkfree>,
     /// A flush made room, perhaps by a scan of its own.
     is_overtaken: bool,
@@ -99,10 +112,12 @@ impl Life {
     #[must_use]
     pub fn new(plan: Plan, show: bool) -> Self {
         let mut random = Random::new(plan.seed);
-        let bay = Bay::new(&plan.sizes, Random::new(random.next()));
-        format_copies(&bay, &plan.sizes, plan.policy);
-        let swarm = Swarm::new(&mut random);
+        let mut sizes = plan.sizes.clone();
+        sizes.resize(DISKS, 1 << 20);
+        let bay = Bay::new(&sizes, Random::new(random.next()));
         let shown = (1 << plan.sizes.len()) - 1;
+        format_copies(&bay.show(shown), &plan.sizes, plan.policy);
+        let swarm = Swarm::new(&mut random);
         Self {
             plan,
             view: bay.show(shown),
@@ -115,9 +130,12 @@ impl Life {
             acked: Trees::new(),
             maybe: Vec::new(),
             history: Vec::new(),
+            ever: shown,
+            old: 0,
+            lost: 0,
+            image: None,
             line: shown,
             is_parted: false,
-            master: None,
             scan: None,
             is_overtaken: false,
             time: 0,
@@ -176,7 +194,7 @@ impl Life {
     }
 
     fn found(&mut self) -> Result<(), String> {
-        let host = open(&self.bay, lineage::Options::default())?;
+        let host = open(&self.view, lineage::Options::default())?;
         for label in [b"LOCAL".to_vec(), b"DATA".to_vec()] {
             let super_root = host.volume().super_root();
             let pfs = host.run(&OpenPfs { super_root, label: label.clone() });
@@ -189,12 +207,11 @@ impl Life {
     }
 
     fn all(&self) -> u8 {
-        self.shown_mask(|_| true)
+        self.ever
     }
 
     fn shown_mask(&self, is_one: impl Fn(u8) -> bool) -> u8 {
-        let count = u8::try_from(self.plan.sizes.len()).unwrap_or(0);
-        (0..count).filter(|disk| is_one(*disk)).fold(0, |mask, disk| mask | 1 << disk)
+        each(self.ever).filter(|disk| is_one(*disk)).fold(0, |mask, disk| mask | 1 << disk)
     }
 
     fn victim(&self) -> u8 {
@@ -238,7 +255,15 @@ impl Life {
 
     /// What is asked for while it is looked at by somebody else.
     fn looking(&self) -> lineage::Options {
-        lineage::Options { accept_missing: true, master: self.master, ..Default::default() }
+        let looking = lineage::Options { accept_missing: true, ..Default::default() };
+        let split = Err(Error::Refused(Refusal::Copies { code: "FC-S01" }));
+        let bay = || self.bay.show(self.shown).fork();
+        if self.is_parted && try_open(&bay(), looking).map(|_| ()) == split {
+            // the others have a history of their own until that is given up
+            let master = each(self.line & self.shown).next();
+            return lineage::Options { master, ..looking };
+        }
+        looking
     }
 
     fn act(&mut self, step: Step) -> Result<(), Stop> {
@@ -262,6 +287,10 @@ impl Life {
             Action::Mounts => self.stale_mounts()?,
             Action::Look => self.look()?,
             Action::Heal => self.heal()?,
+            Action::Members => self.change_members()?,
+            Action::Lose => self.lose_disk()?,
+            Action::PutBack => self.put_back()?,
+            Action::Promote => self.promote()?,
         }
         self.check_memory()
     }
@@ -309,7 +338,7 @@ impl Life {
                 self.maybe.pop();
                 if self.commits() != commits {
                     self.is_overtaken = true;
-                    self.acknowledged(before);
+                    self.acknowledged(before, self.in_sync());
                     self.ran.full += u64::from(!done);
                 }
                 Ok(())
@@ -322,9 +351,11 @@ impl Life {
         self.host().with_memory(Memory::commits)
     }
 
-    fn acknowledged(&mut self, trees: Trees) {
+    /// What was acknowledged is on these disks.
+    fn acknowledged(&mut self, trees: Trees, line: u8) {
         self.ran.commits += 1;
-        self.line = self.in_sync();
+        self.line = line;
+        (self.old, self.lost) = (self.old & !line, self.lost & !line);
         // a copy that was left in the midst of a commit may show that for ever
         let mut past = std::mem::take(&mut self.maybe);
         past.push(std::mem::replace(&mut self.acked, trees));
@@ -339,7 +370,7 @@ impl Life {
         if self.commits() == commits {
             self.maybe.pop();
         } else {
-            self.acknowledged(trees);
+            self.acknowledged(trees, self.in_sync());
         }
     }
 
@@ -351,7 +382,14 @@ impl Life {
         Ok(self.epoch_on_all()?)
     }
 
+    /// I5: whatever is read is what was written, whatever disks gave back. I15: nothing is kept for
+    /// a copy that is away.
     fn check_memory(&self) -> Result<(), Stop> {
+        let waiting = |flusher: &Flusher| flusher.writer().waiting_bytes();
+        let waiting = self.host().with_flusher(|flusher| flusher.map_or(0, waiting));
+        if waiting != 0 {
+            return Err(Stop::Wrong(format!("I15: {waiting} bytes wait to be written")));
+        }
         for (label, tree) in &self.trees {
             if let Some(pfs) = tree.pfs {
                 compare(self.host(), pfs, &tree.model, true)

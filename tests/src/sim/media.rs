@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use farrier_core::copies::lineage;
-use farrier_core::copies::{CopySet, CopyState, EpochId};
+use farrier_core::copies::{CopyGroup, CopySet, CopyState, EpochId};
 use farrier_core::drive::{Host as _, load_freemap, ready};
 use farrier_core::engine::Want;
 use farrier_core::error::{BlockKind, Error};
@@ -98,9 +98,9 @@ pub fn try_open(bay: &Bay, copies: lineage::Options) -> Result<TestHost<Bay>, Er
     TestHost::with(bay.clone(), options, CACHE)
 }
 
-/// The epoch that the newest whole header of a disk names.
+/// The record in the newest whole header of a disk.
 #[must_use]
-pub fn epoch_on(disk: &RamDisk) -> Option<EpochId> {
+pub fn record_on(disk: &RamDisk) -> Option<CopyGroup> {
     let device = DeviceIndex(0);
     let reads = header_reads_of(device, disk.size(device)).ok()?;
     let got: Vec<_> = reads
@@ -109,7 +109,7 @@ pub fn epoch_on(disk: &RamDisk) -> Option<EpochId> {
         .collect();
     let checks = Checks::with_crc32c(crc32c::crc32c);
     let (_, header) = newest_header(device, &got, &checks).ok()?;
-    header.copy_group().ok().map(|group| group.epoch.id)
+    header.copy_group().ok()
 }
 
 /// I3, I4 and the first half of I9: every block that counts on a copy is there, whole, with all that
@@ -304,8 +304,11 @@ pub fn fallback_roots(
     let group = whole.volume().group().ok_or("no copies")?;
     let mut roots = Vec::new();
     for one in group.headers() {
-        let state = group.group().slot(one.copy).map(|slot| slot.state);
-        if skip & 1 << one.copy != 0 || state == Some(CopyState::New) {
+        // one that never was in sync has no root yet
+        let has_root = group.group().slot(one.copy).is_some_and(|slot| {
+            slot.state == CopyState::InSync || slot.left != EpochId::NONE
+        });
+        if skip & 1 << one.copy != 0 || !has_root {
             continue;
         }
         let options = lineage::Options { only_copy: Some(one.copy), ..lineage::Options::default() };

@@ -7,23 +7,30 @@
 //! |---|---|
 //! | I1 acknowledged durability, I2 prefix | `Life::adopt`: after every mount what is visible is one of the states that may be there |
 //! | I3 Merkle, I4 identity, I9 freemap superset | [`media::merkle_and_identity`] |
+//! | I5 no read of what was not verified | `Life::check_memory`: after every step all files are read and compared, also while a disk flips bits, gives back what it held before, or something from elsewhere |
 //! | I6 resync bound, I7 monotone | `Life::resync`: the copy that is filled is not read; what is lacking is read once, and no more is written than that, the tables and what stands beside the tree; the copy lacks less after it |
 //! | I8 convergence | `Life::finish` |
-//! | I10 fallback root | [`media::fallback_roots`], and each is a state that once was a flush |
+//! | I10 fallback root | [`media::fallback_roots`], and each is a state that once was a flush; so is what is promoted |
 //! | I11 epochs | `Life::epoch_on_all`: what is acknowledged has its epoch on every copy in sync |
 //! | I12 split | `Life::split`: two sides that went on are never merged |
 //! | I13 no stale mount | `Life::stale_mounts`: every set of disks that may be written unasked has all that was acknowledged, unless the operator let others go on |
+//! | I14 sharing | not here: what is filled in by several batches may be copied once for each; `copies_found` |
+//! | I15 bounded memory | `Life::check_memory`, in part: nothing waits to be written between operations, however long a copy is away. The limits themselves are constants of the core |
+//! | I16 progress | an operation that fails, though the group may go on, ends the life; `Life::halted`: it may not. How long a disk may hang is the host's business (`stall` there) |
 //! | I17 heal neutrality | `Life::heal`: epoch, flush, transaction and root stay; what was not taken is not said to be healed |
+//! | I18 stock media | `Life::convert`: a group that has no copies any more is clean by the check of volumes without, and the same files; and back. That other programs refuse copies: `golden` and the conformance stage |
+//! | I19 slot reuse | `members`: a new copy gets the slot of one that was taken away, on an empty disk or on one with all that the old copy left; I3 holds |
 //! | I20 status truth | [`media::merkle_and_identity`]: a copy that is said to be in sync lacks nothing |
+//! | I21 generation | not here: two writers at once are kept apart by locks of the host, and by the message layer; the core only counts who attached |
 //!
-//! Groups have every rule of who may go on (any, majority, holder) and of missing members.
-//!
-//! Not checked here: I5 (the core's block reader is tested by itself), I14 (`copies_found`), I15, I16,
-//! I18 (golden images), I19 (`copies_members`), I21; copies that are added, taken away or promoted
-//! (`copies_members`, `copies_attach`), and witnesses.
+//! Groups have every rule of who may go on (any, majority, holder) and of missing members. Disks fail
+//! loudly and come back, lose all that they held, or are put back to an image of before; copies are
+//! added, taken away, replaced, detached, attached, promoted and given up. There are no witnesses here
+//! (`copies_witness`, and the model in `copies::model` of the core).
 //!
 //! The budget of silent faults: they are on one disk, and beside it there always is another copy in
-//! sync that works.
+//! sync that works. What nobody could tell is not asked for: a disk that was put back by a single flush
+//! is like one that a crash caught, and by itself an old image is what it says.
 
 mod bay;
 mod group;
@@ -79,6 +86,14 @@ pub struct Ran {
     pub halts: u64,
     /// Blocks that were healed.
     pub healed: u64,
+    /// Copies that came and went.
+    pub members: u64,
+    /// Disks that lost what they held, or were put back to what they held before.
+    pub losses: u64,
+    /// Promotions.
+    pub promoted: u64,
+    /// Groups that became volumes without copies.
+    pub converted: u64,
 }
 
 impl Ran {
@@ -100,6 +115,10 @@ impl Ran {
         self.looks += other.looks;
         self.halts += other.halts;
         self.healed += other.healed;
+        self.members += other.members;
+        self.losses += other.losses;
+        self.promoted += other.promoted;
+        self.converted += other.converted;
     }
 }
 

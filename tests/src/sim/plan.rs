@@ -43,6 +43,14 @@ pub enum Action {
     Look,
     /// Blocks of a copy go bad, and are healed.
     Heal,
+    /// A copy is added, taken away, replaced, detached or attached.
+    Members,
+    /// A disk loses all that it held.
+    Lose,
+    /// An image of a disk is made, or put back.
+    PutBack,
+    /// An older copy is promoted, or one with a history of its own given up.
+    Promote,
 }
 
 /// A step.
@@ -133,7 +141,7 @@ impl Step {
 
     fn any(random: &mut Random) -> Self {
         use Action as A;
-        let action = match random.below(23) {
+        let action = match random.below(29) {
             0 | 1 => A::Pull,
             2 | 3 => A::GiveBack,
             4 | 5 => A::Remount,
@@ -149,6 +157,10 @@ impl Step {
             19 => A::LosePair,
             20 => A::Heal,
             21 => A::Bulk,
+            22..=24 => A::Members,
+            25 => A::Lose,
+            26 | 27 => A::PutBack,
+            28 => A::Promote,
             _ => A::Rest,
         };
         Self { action, seed: random.next() }

@@ -7,7 +7,7 @@ use farrier_core::error::{Error, Refusal};
 use farrier_core::units::{Tid, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 
-use super::super::media::{Walked, epoch_on, fallback_roots, merkle_and_identity};
+use super::super::media::{Walked, fallback_roots, merkle_and_identity, record_on};
 use super::{Life, START, Stop, each};
 use crate::against::compare_all;
 use crate::host::TestHost;
@@ -32,7 +32,7 @@ impl Life {
         });
         let Some((id, members)) = is_begun else { return Ok(()) };
         for disk in each(members & !self.victim()) {
-            let found = epoch_on(&self.bay.durable_disk(disk));
+            let found = record_on(&self.bay.durable_disk(disk)).map(|group| group.epoch.id);
             if found != Some(id) {
                 return Err(format!("I11: copy {disk} has {found:?}, not {id:?}"));
             }
@@ -90,7 +90,7 @@ impl Life {
         let roots = fallback_roots(
             &self.bay.show(self.shown),
             self.looking(),
-            self.victim() | !self.fine(),
+            self.victim() | self.lost | !self.fine(),
         )?;
         for (copy, host) in roots {
             let mut past =

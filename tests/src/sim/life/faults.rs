@@ -61,7 +61,7 @@ impl Life {
         let [keeps, loses, ..] = others[..] else { return Ok(()) };
         let lost = 1 << SMALL | 1 << loses;
         let left = self.in_sync() & !lost;
-        let may = may_continue(self.plan.policy.runtime, self.in_sync(), left);
+        let may = may_continue(self.runtime(), self.in_sync(), left);
         if !small || !may || left & 1 << keeps == 0 {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! The volume is left, in whatever way, and mounted again.
 
+use farrier_core::copies::epoch::may_continue;
 use farrier_core::copies::lineage;
-use farrier_core::copies::{OnMissing, Runtime};
+use farrier_core::copies::{CopyState, OnMissing, Runtime};
 use farrier_core::drive::change::Origin;
 use farrier_core::error::{Error, Refusal};
 use farrier_core::units::{Uuid, WallTime};
@@ -44,10 +45,14 @@ impl Life {
         self.settle()
     }
 
-    /// The copies that are left may not go on by the rule of the group: the others are made to work.
+    /// The copies that are left may not go on by the rule of the group (I16): the others are made to
+    /// work.
     pub(super) fn halted(&mut self) -> Result<(), String> {
-        if self.plan.policy.runtime == Runtime::Any {
-            return Err("halted, though any copy may go on".into());
+        let members = self.in_sync();
+        let lost = self.host().volume().copies().map_or(0, |live| live.lost());
+        let left = members & self.fine() & !lost & !self.victim();
+        if may_continue(self.runtime(), members, left) {
+            return Err(format!("I16: halted, though {left:b} of {members:b} may go on"));
         }
         self.ran.halts += 1;
         self.bay.switch_now();
@@ -62,7 +67,7 @@ impl Life {
             let alone = lineage::Options { only_copy: Some(disk), ..Default::default() };
             self.victim() & 1 << disk == 0 || open(&self.bay.show(1 << disk).fork(), alone).is_ok()
         };
-        let shown = shown & self.shown_mask(has_header);
+        let shown = shown & self.shown_mask(|disk| has_header(disk) && self.has_headers(disk));
         self.shown = shown;
         self.view = self.bay.show(shown);
         let bay = self.view.clone();
@@ -83,10 +88,19 @@ impl Life {
         id[8..].copy_from_slice(&(self.time + 1).to_le_bytes());
         host.set_origin(Origin { id, host: Uuid([7; 16]), time: WallTime(START + self.time) });
         self.host = Some(host);
+        // who was taken away is no part of it any more
+        self.shown &= self.configured();
         if copies.accept_missing || copies.master.is_some() {
             self.line = self.in_sync();
         }
         Ok(())
+    }
+
+    fn configured(&self) -> u8 {
+        self.host().with_flusher(|flusher| {
+            let group = flusher.and_then(|flusher| flusher.lineage()).map(|one| one.group());
+            group.map_or(0, |group| group.slots_where(CopyState::is_configured))
+        })
     }
 
     fn opened(&self, bay: &Bay, copies: lineage::Options) -> Result<WritingHost<Bay>, Error> {
@@ -111,9 +125,9 @@ impl Life {
                 Err(Error::Refused(Refusal::Copies { code: "FC-S10" }))
                     if !copies.accept_missing => {}
                 Err(Error::Refused(Refusal::Copies { code: "FC-S01" }))
-                    if copies.master.is_none() && (self.master.is_some() || !is_any) =>
+                    if copies.master.is_none() && (self.is_parted || !is_any) =>
                 {
-                    copies.master = self.master.or_else(|| self.side(bay, copies));
+                    copies.master = self.side(bay, copies);
                     self.is_parted = true;
                     continue;
                 }
@@ -165,8 +179,9 @@ impl Life {
             let now = [&self.acked].into_iter().chain(&self.maybe);
             let mut past = now.clone().chain(self.history.iter().rev());
             // by the rule of a holder or a majority, one that lies may be left alone with what it lost
-            let is_doubtful = mask & self.victim() != 0 && mask & self.line & !self.victim() == 0;
-            if is_doubtful || mask & !self.victim() == 0 {
+            let bad = self.victim() | self.old;
+            let is_doubtful = mask & bad != 0 && mask & self.line & !bad == 0;
+            if is_doubtful || mask & !bad == 0 {
                 continue;
             }
             let may_be_old = self.is_parted && mask & self.line == 0
@@ -178,7 +193,7 @@ impl Life {
                     let who = self.told_headers(&host);
                     return Err(format!("I13: {mask:b} may be written: {who}: {first:?}"));
                 }
-            } else if mask & self.victim() == 0
+            } else if mask & bad == 0
                 && self.random.once_in(4)
                 && !past.any(|trees| compare_all(&host, trees).is_ok())
             {

@@ -41,7 +41,7 @@ impl Life {
                     self.trees.entry(label.clone()).or_insert_with(tree);
                 }
                 self.trees.retain(|label, _| after.contains_key(label));
-                self.acknowledged(after);
+                self.acknowledged(after, self.in_sync());
                 Ok(())
             }
             Err(Error::NoSpace) => {
