@@ -496,8 +496,7 @@ impl<S: Storage> WriteHost for Solo<S> {
         // Only what was opened for writing gets here; a volume that was not has no room for
         // anything.
         alter(
-            memory
-                .get_or_insert_with(|| Memory::new(self.volume.super_root(), Budget::default())),
+            memory.get_or_insert_with(|| Memory::new(self.volume.super_root(), Budget::default())),
         )
     }
 

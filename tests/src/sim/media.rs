@@ -305,9 +305,10 @@ pub fn fallback_roots(
     let mut roots = Vec::new();
     for one in group.headers() {
         // one that never was in sync has no root yet
-        let has_root = group.group().slot(one.copy).is_some_and(|slot| {
-            slot.state == CopyState::InSync || slot.left != EpochId::NONE
-        });
+        let has_root = group
+            .group()
+            .slot(one.copy)
+            .is_some_and(|slot| slot.state == CopyState::InSync || slot.left != EpochId::NONE);
         if skip & 1 << one.copy != 0 || !has_root {
             continue;
         }

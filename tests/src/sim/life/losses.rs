@@ -12,8 +12,8 @@ use farrier_core::media::check::Checks;
 use farrier_core::units::{Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 
-use super::super::media::{open, record_on};
 use super::super::Trees;
+use super::super::media::{open, record_on};
 use super::{Life, START, Stop, each, settled};
 use crate::against::compare_all;
 use crate::rack::Mode;
@@ -132,7 +132,8 @@ impl Life {
             .map_err(|error| format!("promoting {disk}: {error:?}"))?;
         let host = open(&bay.fork(), copies)?;
         let is_shown = |trees: &&Trees| compare_all(&host, trees).is_ok();
-        let past = core::iter::once(&self.acked).chain(&self.maybe).chain(self.history.iter().rev());
+        let past =
+            core::iter::once(&self.acked).chain(&self.maybe).chain(self.history.iter().rev());
         let Some(trees) = past.clone().find(is_shown).cloned() else {
             return Err(format!("I10: copy {disk} was promoted, and shows what never was"));
         };
