@@ -81,7 +81,31 @@ fn fresh_seeds() {
     let first = now.map_or(1, |now| now.as_secs()) << 10;
     let first = setting("FARRIER_SIM_FRESH", first);
     println!("from {first} on");
-    lives(first, setting("FARRIER_SIM_FRESH_RUNS", 40));
+    lives(first, setting("FARRIER_SIM_FRESH_RUNS", 100));
+}
+
+/// A disk that lost its blocks and kept its headers was attached while mounted, and believed what it had
+/// had (I3).
+#[test]
+fn a_copy_that_lost_its_root_is_filled_in_anew_when_it_is_attached() {
+    let steps = [
+        Step::new(Action::Resync, 43533994655895795),
+        Step::new(Action::Lose, 60556608876202987),
+        Step::new(Action::GiveBack, 16627331426209026),
+        Step::new(Action::Members, 21648924325525700),
+        Step::new(Action::Resync, 57024926460679663),
+    ];
+    let plan = Plan {
+        seed: 500130,
+        sizes: vec![3000 << 20, 96 << 20],
+        victim: None,
+        work: 12,
+        cache: 64 << 10,
+        is_crowded: false,
+        policy: Policy { runtime: Runtime::Any, ..Policy::default() },
+        steps: steps.to_vec(),
+    };
+    assert_eq!(outcome(&plan), None);
 }
 
 /// The holder's barrier failed, and the group halted. Its header was in its cache: mounted again, it
@@ -96,7 +120,7 @@ fn what_a_failed_barrier_left_in_a_cache_is_made_to_last() {
         Step::new(Action::Remount, 34356810876186533),
     ];
     let plan = Plan {
-        seed: 200827,
+        seed: 200_827,
         sizes: vec![64 << 20, 3000 << 20, 64 << 20, 64 << 20],
         victim: None,
         work: 4,

@@ -16,9 +16,9 @@ use core::fmt;
 
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive, flush};
-use super::space::allocator;
+use super::space::{allocator, has_root};
 use crate::copies::lineage::{Found, Return, returning};
-use crate::copies::{CopyGroup, CopyGroupFault, CopySet, CopyState};
+use crate::copies::{CopyGroup, CopyGroupFault, CopySet, CopyState, EpochId};
 use crate::error::{Error, Refusal};
 use crate::flush::HeaderWriter;
 use crate::media::blockref::Seat;
@@ -216,6 +216,10 @@ pub async fn attach<H: WriteHost>(
     let root = root.ok_or(Error::ReadOnly)?;
     let plain = flusher.writer.copies().map_or(0, CopySet::plain);
     let seat = Seat { copy: slot, plain };
+    // one that was in sync once has a root of its own: where that is lost, more may be
+    let had_root = lineage.group().slot(slot).is_some_and(|copy| copy.left != EpochId::NONE);
+    let is_lost = had_root && !has_root(host, seat, &found.header).await;
+    let from = if is_lost { Some(Tid(0)) } else { from };
     let freemap = allocator(host, root, seat, &found.header, false).await?;
 
     // behind what any device ever held

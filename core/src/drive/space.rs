@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use super::Host;
 use super::bulkfree::run_scan;
+use super::change::WriteHost;
 use super::open::{freemap_of, load_freemap, recover};
 use crate::engine::{Block, Want};
 use crate::error::{BlockKind, Error};
@@ -81,6 +82,20 @@ async fn rebuild<H: Host>(
         freemap.keep(marks);
     }
     Ok(())
+}
+
+/// Whether the root that a copy has of its own, by its newest header, can be read from it.
+pub(super) async fn has_root<H: WriteHost>(host: &H, seat: Seat, header: &VolumeHeader) -> bool {
+    for blockref in header.super_root_table().iter().filter_map(parsed) {
+        let want = Want::of(&blockref);
+        let want = want.map(|want| want.on(seat.copy).unwrap_or(want.only_on(seat.copy)));
+        if let Some(want) = want
+            && host.fetch_stored(&want).await.is_err()
+        {
+            return false;
+        }
+    }
+    true
 }
 
 /// Marks what hangs in the root that a copy has of its own. What of it cannot be read is lost

@@ -184,7 +184,7 @@ impl Life {
             if is_doubtful || mask & !bad == 0 {
                 continue;
             }
-            let may_be_old = self.is_parted && mask & self.line == 0
+            let may_be_old = self.is_parted && mask & self.line & !self.lost == 0
                 || self.plan.policy.on_missing == OnMissing::Accept;
             if is_writable && !may_be_old {
                 let mut now = now.map(|trees| compare_all(&host, trees));
