@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use farrier_core::copies::lineage;
-use farrier_core::copies::{CopyGroup, CopySet, CopyState, EpochId};
+use farrier_core::copies::{CopyGroup, CopySet};
 use farrier_core::drive::{Host as _, load_freemap, ready};
 use farrier_core::engine::Want;
 use farrier_core::error::{BlockKind, Error};
@@ -304,11 +304,8 @@ pub fn fallback_roots(
     let group = whole.volume().group().ok_or("no copies")?;
     let mut roots = Vec::new();
     for one in group.headers() {
-        // one that never was in sync has no root yet
-        let has_root = group
-            .group()
-            .slot(one.copy)
-            .is_some_and(|slot| slot.state == CopyState::InSync || slot.left != EpochId::NONE);
+        // one that never was in sync, or of which only the others know that it is, has no root yet
+        let has_root = one.header.raw().sroot_blockset.iter().any(|raw| raw.kind != 0);
         if skip & 1 << one.copy != 0 || !has_root {
             continue;
         }

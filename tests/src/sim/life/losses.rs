@@ -7,7 +7,7 @@ use farrier_core::drive::change::Origin;
 use farrier_core::drive::copies::MemberError;
 use farrier_core::drive::promote;
 use farrier_core::drive::ready;
-use farrier_core::error::Error;
+use farrier_core::error::{Error, Refusal};
 use farrier_core::media::check::Checks;
 use farrier_core::units::{Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
@@ -117,7 +117,12 @@ impl Life {
         let checks = Checks::with_crc32c(crc32c::crc32c);
         let options = OpenOptions { copies, checks, ..OpenOptions::default() };
         let volume = ready(farrier_core::drive::open(&bay, options));
-        let volume = volume.map_err(|error| format!("promoting {disk}: {error:?}"))?;
+        let volume = match volume {
+            Ok(volume) => volume,
+            // only the others know that it was in sync: it has no root yet
+            Err(Error::Refused(Refusal::Copies { code: "FC-S12" })) => return Ok(false),
+            Err(error) => return Err(format!("promoting {disk}: {error:?}")),
+        };
         self.time += 1;
         let mut id = [0x77; 16];
         id[8..].copy_from_slice(&self.time.to_le_bytes());

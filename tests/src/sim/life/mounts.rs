@@ -179,7 +179,7 @@ impl Life {
             let now = [&self.acked].into_iter().chain(&self.maybe);
             let mut past = now.clone().chain(self.history.iter().rev());
             // by the rule of a holder or a majority, one that lies may be left alone with what it lost
-            let bad = self.victim() | self.old;
+            let bad = self.victim() | self.old | self.lost;
             let is_doubtful = mask & bad != 0 && mask & self.line & !bad == 0;
             if is_doubtful || mask & !bad == 0 {
                 continue;
