@@ -19,6 +19,7 @@ mod judge;
 pub mod open;
 pub mod pfs;
 pub mod promote;
+pub mod relocate;
 pub mod repair;
 pub mod resync;
 pub mod scrub;

@@ -1,6 +1,7 @@
 //! Several disks in memory that can be pulled, lie and come back: what a volume of copies is on.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use farrier_core::error::{DeviceFault, FaultCause};
@@ -25,6 +26,15 @@ pub enum Mode {
     Forgetful,
 }
 
+/// What a place on a disk does that is otherwise fine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spot {
+    /// It takes no writes.
+    Refuses,
+    /// It takes writes and forgets them.
+    Forgets,
+}
+
 /// Counts of what was asked of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Traffic {
@@ -44,6 +54,7 @@ pub struct Rack {
     disks: RamDisk,
     state: Rc<RefCell<Vec<(Mode, Traffic)>>>,
     shown: Rc<RefCell<Vec<u8>>>,
+    spots: Rc<RefCell<Vec<(u8, Range<u64>, Spot)>>>,
     /// Writes and barriers left until the power goes.
     left: Rc<RefCell<Option<u64>>>,
 }
@@ -60,6 +71,7 @@ impl Rack {
             disks: RamDisk::of(sizes),
             state: Rc::new(RefCell::new(vec![<_>::default(); sizes.len()])),
             shown: Rc::new(RefCell::new((0..count).collect())),
+            spots: Rc::default(),
             left: Rc::default(),
         }
     }
@@ -83,6 +95,7 @@ impl Rack {
             disks: self.disks.fork(),
             state: Rc::new(RefCell::new(vec![<_>::default(); count])),
             shown: Rc::new(RefCell::new(self.shown.borrow().clone())),
+            spots: Rc::default(),
             left: Rc::default(),
         }
     }
@@ -90,6 +103,20 @@ impl Rack {
     /// From now on `disk` does this.
     pub fn set(&self, disk: u8, mode: Mode) {
         self.state.borrow_mut()[usize::from(disk)].0 = mode;
+    }
+
+    /// From now on these bytes of `disk` do this.
+    pub fn set_spot(&self, disk: u8, bytes: Range<u64>, spot: Spot) {
+        self.spots.borrow_mut().push((disk, bytes, spot));
+    }
+
+    fn spot(&self, device: DeviceIndex, offset: u64, len: usize) -> Option<Spot> {
+        let (disk, end) = (self.disk(device).0, offset + len as u64);
+        let spots = self.spots.borrow();
+        let mut met = spots
+            .iter()
+            .filter(|(one, bytes, _)| *one == disk && bytes.start < end && offset < bytes.end);
+        met.next().map(|(.., spot)| *spot)
     }
 
     /// After the next `count` writes and barriers the power goes: nothing more reaches any disk.
@@ -202,6 +229,11 @@ impl Storage for Rack {
         let fault = |cause| DeviceFault::write(device, offset, bytes.len(), cause);
         if self.is_cut() {
             return Err(fault(FaultCause::Gone));
+        }
+        match self.spot(device, offset, bytes.len()) {
+            Some(Spot::Refuses) => return Err(fault(FaultCause::Medium(5))),
+            Some(Spot::Forgets) => return Ok(()),
+            None => {}
         }
         match self.mode(device) {
             Mode::Gone => Err(fault(FaultCause::Gone)),

@@ -220,7 +220,9 @@ pub async fn attach<H: WriteHost>(
     let had_root = lineage.group().slot(slot).is_some_and(|copy| copy.left != EpochId::NONE);
     let is_lost = had_root && !has_root(host, seat, &found.header).await;
     let from = if is_lost { Some(Tid(0)) } else { from };
-    let freemap = allocator(host, root, seat, &found.header, false).await?;
+    let mut freemap = allocator(host, root, seat, &found.header, false).await?;
+    let lineage = flusher.lineage.as_ref().ok_or(Error::NotSupported)?;
+    lineage.live().bad_places(slot).into_iter().for_each(|place| freemap.avoid(place));
 
     // behind what any device ever held
     let after = flusher.header().mirror_tid().max(found.header.mirror_tid());

@@ -70,19 +70,24 @@ async fn read_with<S: Storage, T>(
     };
     let mut failed: Option<Error> = None;
     let mut bad = Vec::new();
-    for (copy, device, offset) in live.candidates(want) {
+    for (copy, device, offset) in live.to_ask(want) {
+        // what is known to be bad was counted then
+        let counts = !want.is_trial() && !live.is_bad(copy, offset);
         let error = match volume.on_copy(copy, offset, len) {
             Err(damage) => Error::from(damage),
             Ok(_) => match storage.read(device, offset.0, len).await {
                 Err(fault) => {
-                    live.count(copy, CopyEvent::Read);
+                    count_if(counts, live, copy, CopyEvent::Read);
                     bad.push((copy, offset));
                     fault.into()
                 }
                 Ok(stored) => match admit(stored) {
-                    Ok(block) => return Ok(Got { block, bad }),
+                    Ok(block) => {
+                        live.note_good(copy);
+                        return Ok(Got { block, bad });
+                    }
                     Err(damage) => {
-                        live.count(copy, CopyEvent::Check);
+                        count_if(counts, live, copy, CopyEvent::Check);
                         bad.push((copy, offset));
                         damage.into()
                     }
@@ -92,6 +97,12 @@ async fn read_with<S: Storage, T>(
         failed.get_or_insert(error);
     }
     Err(failed.unwrap_or_else(|| Damage::new(want.place(), DamageKind::NoCopy).into()))
+}
+
+fn count_if(counts: bool, live: &LiveCopies, copy: u8, event: CopyEvent) {
+    if counts {
+        live.count(copy, event);
+    }
 }
 
 /// Writes a piece where it belongs. On a volume with copies a device that fails is no error: its

@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::change::WriteHost;
 use super::finish::{Lineage, finish};
 use super::pfs::{self, PfsChange, PlannedPfs};
+use super::relocate::Moves;
 use super::{REUSE_DELAY, run};
 use crate::dirty::{DirtyBlock, DirtyInode, Head, Layer, Memory, Orphan, Tree, TreeId};
 use crate::engine::Block;
@@ -47,20 +48,23 @@ pub struct Flusher {
     pub(super) scans: u64,
     /// A barrier came after all that the volume was opened with.
     is_settled: bool,
+    /// Blocks that have to get another place on a copy.
+    pub(super) moves: Moves,
 }
 
 impl Flusher {
     pub(super) fn new(writer: Writer, header: HeaderWriter) -> Self {
-        let headers = alloc::vec![(0, header)];
-        Self { writer, headers, lineage: None, scans: 0, is_settled: true }
+        let (headers, moves) = (alloc::vec![(0, header)], Moves::default());
+        Self { writer, headers, lineage: None, scans: 0, is_settled: true, moves }
     }
 
-    pub(super) const fn of_copies(
+    pub(super) fn of_copies(
         writer: Writer,
         headers: Vec<(u8, HeaderWriter)>,
         lineage: Lineage,
     ) -> Self {
-        Self { writer, headers, lineage: Some(lineage), scans: 0, is_settled: false }
+        let moves = Moves::default();
+        Self { writer, headers, lineage: Some(lineage), scans: 0, is_settled: false, moves }
     }
 
     /// What the headers say of copies; `None` on a volume without.

@@ -5,12 +5,14 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::change::WriteHost;
+use super::heal::each;
+use super::relocate::{BadBlocks, Cursor};
 use super::resync::Filled;
 use crate::dirty::Cost;
 use crate::engine::{Block, Want};
 use crate::error::{BlockKind, Error};
 use crate::flush::{Stamp, Writer, valid};
-use crate::media::addresses::is_plain;
+use crate::media::addresses::{Addresses, is_plain};
 use crate::media::blockref::{Blockref, address_key, slots};
 use crate::media::inode::{CONTENT_START, INODE_LEN, Inode};
 use crate::media::raw::RawBlockref;
@@ -18,12 +20,13 @@ use crate::tree::{Entry, NewNode, render_into};
 use crate::units::{Radix, Tid};
 
 /// What every entry of the tree is to be.
-#[derive(Clone, Copy)]
 pub(super) enum Goal {
     /// On all of these copies.
     On(u8),
     /// Plain: naming no copies.
     Plain,
+    /// Nowhere where it does not stay.
+    Off(BadBlocks),
 }
 
 /// A walk that fills in.
@@ -42,6 +45,12 @@ pub(super) struct Fill<'w> {
     /// New roots of PFSs.
     pub(super) roots: Vec<RawBlockref>,
     pub(super) done: Filled,
+    /// Where a walk goes on that leaves no trace in the tree, and how far it is.
+    pub(super) place: Cursor,
+    /// The copies that blocks got another place on, one for each.
+    pub(super) moved: Vec<u8>,
+    /// It stopped before the end.
+    pub(super) is_cut: bool,
 }
 
 /// A table that is being gone through.
@@ -53,6 +62,12 @@ pub(super) struct Frame {
     slots: Vec<RawBlockref>,
     at: usize,
     is_changed: bool,
+}
+
+impl Goal {
+    const fn is_off(&self) -> bool {
+        matches!(self, Self::Off(_))
+    }
 }
 
 impl Fill<'_> {
@@ -73,21 +88,32 @@ impl Fill<'_> {
                 continue;
             }
             let next = frame.slots.get(frame.at).copied();
-            let next = next.filter(|_| self.left > 0);
+            let is_spent = self.left == 0 && (self.place.has_moved() || !self.goal.is_off());
+            let next = next.filter(|_| !is_spent);
             match next {
-                Some(raw) if self.is_reached(&raw) => self.pass(),
+                Some(raw) if self.place.is_behind(self.level(), &raw) => self.skip(),
+                Some(raw) if self.is_reached(&raw) => self.pass(&raw),
                 Some(raw) if !self.is_tight() => {
-                    let depth = self.stack.len();
+                    let (depth, level) = (self.stack.len(), self.level());
                     new = self.enter(host, raw).await?;
-                    if new.is_none()
-                        && self.stack.len() == depth
-                        && let Some(frame) = self.stack.last_mut()
-                    {
-                        frame.at += 1;
+                    if self.stack.len() > depth {
+                        self.place.enter(level, &raw);
+                    } else {
+                        self.place.pass(level, &raw);
+                        if new.is_none()
+                            && let Some(frame) = self.stack.last_mut()
+                        {
+                            frame.at += 1;
+                        }
                     }
                 }
                 _ => {
                     let Some(frame) = self.stack.pop() else { break };
+                    self.is_cut |= frame.at < frame.slots.len();
+                    if !self.is_cut && !self.stack.is_empty() {
+                        let level = self.level();
+                        self.place.pass(level, &frame.raw);
+                    }
                     new = self.leave(&frame)?;
                     self.write_waiting(host).await?;
                     if self.stack.is_empty() {
@@ -136,32 +162,48 @@ impl Fill<'_> {
                 self.done.unreadable += 1;
                 return Ok(None);
             };
-            if let Some(frame) = Frame::of(raw, &blockref, Block::clone(&block)) {
+            if self.goal.is_off() {
+                self.left = self.left.saturating_sub(block.len() as u64);
+            }
+            if let Some(mut frame) = Frame::of(raw, &blockref, Block::clone(&block)) {
+                if self.goal.is_off() {
+                    // others may leave a table in any order
+                    frame.slots.sort_by_key(|raw| raw.key.get());
+                }
                 self.stack.push(frame);
                 return Ok(None);
             }
             // structure is stored as it is
             stored = Some(block.to_vec());
         }
-        let Goal::On(targets) = self.goal else {
-            return Ok(self.make_plain(&raw));
+        let (targets, bad) = match &self.goal {
+            Goal::On(targets) => (*targets, 0),
+            Goal::Off(blocks) => (blocks.on(&raw), blocks.on(&raw)),
+            Goal::Plain => return Ok(self.make_plain(&raw)),
         };
+        if targets == 0 {
+            return Ok(None);
+        }
         let stored = match stored {
             Some(stored) => Ok(stored),
             None => host.fetch_stored(&want).await,
         };
         match stored {
             Ok(stored) => {
-                let new = self.writer.fill(&raw, targets, &stored, self.stamp)?;
+                let new = self.writer.fill(&raw, (targets, bad), &stored, self.stamp)?;
                 let full = self.writer.take_full();
                 self.done.full |= full;
-                if targets & !self.done.full == 0 {
+                if targets & !self.done.full == 0 && !self.goal.is_off() {
                     // there is no use in reading on
                     self.left = 0;
                 }
                 if let Some(new) = &new {
                     self.done.leaves += 1;
                     self.done.leaf_bytes += stored.len() as u64;
+                    if bad != 0 {
+                        self.room = self.room - Cost::of_block(stored.len());
+                        self.note_moved(bad, &raw, new);
+                    }
                     self.left = self.left.saturating_sub(stored.len() as u64);
                     self.note(&raw, new);
                 }
@@ -181,8 +223,20 @@ impl Fill<'_> {
             return match self.goal {
                 Goal::On(targets) => {
                     let full = frame.slots.iter().fold(targets, |full, raw| full & self.valid(raw));
-                    self.writer.fill(&frame.raw, full, &frame.block, self.stamp)
+                    self.writer.fill(&frame.raw, (full, 0), &frame.block, self.stamp)
                 }
+                Goal::Off(ref blocks) => match blocks.on(&frame.raw) {
+                    0 => Ok(None),
+                    bad => {
+                        let stored = &frame.block;
+                        let new = self.writer.fill(&frame.raw, (bad, bad), stored, self.stamp)?;
+                        self.room = self.room - Cost::of_block(stored.len());
+                        if let Some(new) = &new {
+                            self.note_moved(bad, &frame.raw, new);
+                        }
+                        Ok(new)
+                    }
+                },
                 Goal::Plain if frame.slots.iter().all(|raw| self.is_reached(raw)) => {
                     Ok(self.make_plain(&frame.raw))
                 }
@@ -218,8 +272,23 @@ impl Fill<'_> {
                 written.first().copied().ok_or(Error::InvalidArgument)?
             }
         };
+        if let Goal::Off(blocks) = &self.goal {
+            let bad = blocks.on(raw);
+            self.note_moved(bad, raw, &new);
+        }
         self.writer.retire(raw);
         Ok(Some(new))
+    }
+
+    /// A block got another place on those of `bad` where there was one for it.
+    fn note_moved(&mut self, bad: u8, old: &RawBlockref, new: &RawBlockref) {
+        let (Ok(old), Ok(new)) = (Addresses::of(old), Addresses::of(new)) else { return };
+        self.moved.extend(each(bad).filter(|copy| old.get(*copy) != new.get(*copy)));
+    }
+
+    /// How many inodes there are above what the walk is at, the super-root among them, less one.
+    fn level(&self) -> usize {
+        self.stack.iter().filter(|frame| frame.image.is_some()).count().saturating_sub(1)
     }
 
     /// Whether nothing is to be done about an entry.
@@ -227,6 +296,7 @@ impl Fill<'_> {
         match self.goal {
             Goal::On(targets) => targets & !self.valid(raw) == 0,
             Goal::Plain => raw.kind == 0 || raw.data_off.get() == 0 || is_plain(raw),
+            Goal::Off(ref blocks) => !blocks.may_be_below(raw),
         }
     }
 
@@ -244,7 +314,15 @@ impl Fill<'_> {
     }
 
     /// The entry at hand is as it should be.
-    fn pass(&mut self) {
+    fn pass(&mut self, raw: &RawBlockref) {
+        if self.goal.is_off() && !self.stack.is_empty() {
+            let level = self.level();
+            self.place.pass(level, raw);
+        }
+        self.skip();
+    }
+
+    fn skip(&mut self) {
         if let Some(frame) = self.stack.last_mut() {
             frame.at += 1;
         }
@@ -259,6 +337,10 @@ impl Fill<'_> {
         }
         let is_tight = need.large > self.room.large || need.small > self.room.small;
         self.done.is_short |= is_tight;
+        if is_tight && self.goal.is_off() {
+            self.left = 0;
+            self.place.stop();
+        }
         is_tight
     }
 

@@ -24,6 +24,9 @@
 //!    dropped: whoever reads the block again makes a new one.
 //! 4. Only copies that are in sync are healed, at addresses that still count there. A copy that was
 //!    ejected meanwhile, or replaced by another device, is left alone.
+//!
+//! A place that does not take the block, or does not give it back, is not tried again: the block gets
+//! [another one](super::relocate).
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -117,7 +120,8 @@ const WRITES_MAX: u64 = 3;
 pub struct Healed {
     /// Blocks that were written again, and read back.
     pub healed: u64,
-    /// Blocks that the copy did not take, or did not give back as they were written.
+    /// Blocks that the copy did not take, or did not give back as they were written: they get another
+    /// place there.
     pub failed: u64,
     /// Blocks that no copy could give any more.
     pub unhealable: u64,
@@ -159,10 +163,9 @@ pub async fn heal<H: WriteHost>(
     }
     check_alive(host)?;
     let now = host.look(|memory| memory.map(Memory::commits)).ok_or(Error::ReadOnly)?;
-    let Some(lineage) = &flusher.lineage else {
+    if flusher.lineage.is_none() {
         return Ok(done);
-    };
-    let live = lineage.live();
+    }
     let plain = flusher.writer().copies().map_or(0, CopySet::plain);
     let mut rewritten = Vec::new();
     for request in requests {
@@ -172,7 +175,7 @@ pub async fn heal<H: WriteHost>(
             done.dropped += bad;
             continue;
         }
-        let usable = usable(flusher, live, &want);
+        let usable = usable(flusher, &want);
         let targets = request.bad & usable;
         done.dropped += bad - u64::from(targets.count_ones());
         if targets == 0 {
@@ -183,20 +186,24 @@ pub async fn heal<H: WriteHost>(
             continue;
         };
         for copy in each(targets) {
-            rewrite(host, live, &want, copy, &stored, &mut rewritten, &mut done).await;
+            rewrite(host, flusher, &want, copy, &stored, &mut rewritten, &mut done).await;
         }
     }
     if !rewritten.is_empty() {
         host.barrier().await?;
     }
     for one in rewritten {
-        let read = host.fetch_stored(&one.want).await;
-        if read.is_ok_and(|read| read == one.stored) || Rule::HealVerify.is_off() {
-            live.count(one.copy, CopyEvent::Healed);
+        let read = host.fetch_stored(&one.want.trial()).await;
+        let is_there = read.is_ok_and(|read| read == one.stored) || Rule::HealVerify.is_off();
+        // the next commit leaves behind what often gives back something else
+        let event = if is_there { CopyEvent::Healed } else { CopyEvent::Unhealed };
+        if let Some(lineage) = &flusher.lineage {
+            lineage.live().count(one.copy, event);
+        }
+        if is_there {
             done.healed += 1;
         } else {
-            // the next commit leaves behind what does that often
-            live.count(one.copy, CopyEvent::Unhealed);
+            flusher.give_up_place(one.copy, &one.want);
             done.failed += 1;
         }
     }
@@ -205,23 +212,33 @@ pub async fn heal<H: WriteHost>(
 
 async fn rewrite<H: WriteHost>(
     host: &H,
-    live: &LiveCopies,
+    flusher: &mut Flusher,
     want: &Want,
     copy: u8,
     stored: &[u8],
     rewritten: &mut Vec<Rewritten>,
     done: &mut Healed,
 ) {
-    let Some(want) = want.on(copy) else {
+    let (Some(want), Some(lineage)) = (want.on(copy), &flusher.lineage) else {
         return;
     };
-    let piece = Piece { copy, offset: want.only_at(), bytes: Bytes::Owned(stored.to_vec()) };
-    match host.rewrite(piece).await {
-        Ok(()) => rewritten.push(Rewritten { copy, want, stored: stored.to_vec() }),
-        Err(_) => {
+    let live = lineage.live();
+    let is_taken = if live.is_bad(copy, want.only_at()) {
+        // another reference to it was moved, and this one is to be
+        false
+    } else {
+        let piece = Piece { copy, offset: want.only_at(), bytes: Bytes::Owned(stored.to_vec()) };
+        let is_taken = host.rewrite(piece).await.is_ok();
+        if !is_taken {
             failed(live, copy);
-            done.failed += 1;
         }
+        is_taken
+    };
+    if is_taken {
+        rewritten.push(Rewritten { copy, want, stored: stored.to_vec() });
+    } else {
+        flusher.give_up_place(copy, &want);
+        done.failed += 1;
     }
 }
 
@@ -232,11 +249,13 @@ const fn is_in_use(known: u64, now: u64) -> bool {
 }
 
 /// The copies that a block counts on, are in sync, and take writes.
-fn usable(flusher: &Flusher, live: &LiveCopies, want: &Want) -> u8 {
-    let (Some(set), Some(addresses)) = (flusher.writer().copies(), want.addresses()) else {
+fn usable(flusher: &Flusher, want: &Want) -> u8 {
+    let (Some(set), Some(addresses), Some(lineage)) =
+        (flusher.writer().copies(), want.addresses(), &flusher.lineage)
+    else {
         return 0;
     };
-    set.valid_mask(addresses.mask(), want.tid()) & set.in_sync() & live.written()
+    set.valid_mask(addresses.mask(), want.tid()) & set.in_sync() & lineage.live().written()
 }
 
 /// The block as one of `copies` has it, if it is right there.

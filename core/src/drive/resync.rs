@@ -23,6 +23,7 @@ use super::change::WriteHost;
 use super::commit::{Flusher, check_alive, flush, parsed};
 use super::fill::{Fill, Goal};
 use super::finish::finish;
+use super::relocate::Cursor;
 use crate::dirty::Cost;
 use crate::error::Error;
 use crate::flush::{Stamp, valid};
@@ -67,7 +68,8 @@ pub async fn resync<H: WriteHost>(
     if targets == 0 {
         return Ok(Filled::default());
     }
-    let mut done = walk(host, flusher, Goal::On(targets), budget).await?;
+    let goal = Goal::On(targets);
+    let mut done = walk(host, flusher, goal, budget, Cursor::default()).await?.done;
     let joined = join(host, flusher, targets)?;
     if joined != 0 {
         // now their headers refer to the root that they have
@@ -77,19 +79,33 @@ pub async fn resync<H: WriteHost>(
     Ok(done)
 }
 
+/// What a walk came to.
+#[derive(Default)]
+pub(super) struct Walked {
+    pub(super) done: Filled,
+    /// The copies that blocks got another place on, one for each.
+    pub(super) moved: Vec<u8>,
+    /// Where it goes on.
+    pub(super) place: Cursor,
+    /// It came to its end.
+    pub(super) is_through: bool,
+}
+
 /// Goes through what falls short of `goal`, puts it right and commits it.
-async fn walk<H: WriteHost>(
+pub(super) async fn walk<H: WriteHost>(
     host: &H,
     flusher: &mut Flusher,
     goal: Goal,
     budget: u64,
-) -> Result<Filled, Error> {
+    place: Cursor,
+) -> Result<Walked, Error> {
     let root = host.look(|memory| memory.map(|memory| *memory.super_root()));
     let root = root.ok_or(Error::ReadOnly)?;
     // changes that are made meanwhile have to fit beside it
     let room = ROOMS.into_iter().find(|room| host.alter(|memory| memory.reserve(*room)));
     let Some(room) = room else {
-        return Ok(Filled { is_short: true, ..Filled::default() });
+        let done = Filled { is_short: true, ..Filled::default() };
+        return Ok(Walked { done, place, ..Walked::default() });
     };
     let before = flusher.header().mirror_tid().0;
     let tid = Tid(before.checked_add(1).ok_or(Error::ReadOnly)?);
@@ -103,9 +119,14 @@ async fn walk<H: WriteHost>(
         memo: BTreeMap::new(),
         roots: Vec::new(),
         done: Filled::default(),
+        place,
+        moved: Vec::new(),
+        is_cut: false,
     };
     let filled = fill.run(host, *root.raw()).await;
+    let is_through = !fill.is_cut;
     let (done, roots) = (fill.done, core::mem::take(&mut fill.roots));
+    let walked = Walked { done, moved: fill.moved, place: fill.place, is_through };
     let committed = match filled {
         Ok(Some(new)) => commit_filled(host, flusher, &new, roots, tid).await,
         Ok(None) => {
@@ -118,7 +139,7 @@ async fn walk<H: WriteHost>(
         host.alter(|memory| memory.fail(error));
         return Err(error);
     }
-    Ok(done)
+    Ok(walked)
 }
 
 /// Makes blockrefs plain, up to about `budget` bytes of tables, and commits that: a part of
@@ -132,7 +153,7 @@ pub(super) async fn strip_some<H: WriteHost>(
     budget: u64,
 ) -> Result<Filled, Error> {
     flush(host, flusher, false).await?;
-    walk(host, flusher, Goal::Plain, budget).await
+    Ok(walk(host, flusher, Goal::Plain, budget, Cursor::default()).await?.done)
 }
 
 /// Copies that are written to and are not in sync.

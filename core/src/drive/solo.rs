@@ -19,6 +19,7 @@ use super::grow::{Grown, grow};
 use super::heal::{HealQueue, HealRequest, Healed, heal};
 use super::open::{load_freemap, open_for_writing, open_tree};
 use super::pfs::PfsChange;
+use super::relocate::{Relocated, relocate};
 use super::resync::{Filled, resync};
 use super::scrub::{self, Scrub};
 use super::{Host, read_any, read_stored, repair, rewrite_piece, run, write_header, write_piece};
@@ -37,6 +38,8 @@ use crate::volume::{OpenOptions, Volume};
 
 /// Memory that changes may take before a flush is made of them, by default.
 const DIRTY_MAX: u64 = 16 << 20;
+/// Bytes of tables that a flush looks through for blocks that need another place.
+const RELOCATE_BYTES: u64 = 4 << 20;
 
 /// A volume, its cache, and what was changed.
 pub struct Solo<S> {
@@ -331,7 +334,9 @@ impl<S: Storage> Solo<S> {
 
     async fn flush_healed(&self, flusher: &mut Flusher, always: bool) -> Result<bool, Error> {
         heal(self, flusher, self.take_bad()).await?;
-        commit::flush(self, flusher, always).await
+        let flushed = commit::flush(self, flusher, always).await?;
+        relocate(self, flusher, RELOCATE_BYTES).await?;
+        Ok(flushed)
     }
 
     /// Writes again what was read since the last time and was bad on a copy. Every flush does so
@@ -358,6 +363,17 @@ impl<S: Storage> Solo<S> {
     pub async fn heal_these(&self, requests: Vec<HealRequest>) -> Result<Healed, Error> {
         let mut flusher = self.take_flusher()?;
         let result = heal(self, &mut flusher, requests).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Gives blocks that could not be healed another place; see [`relocate`].
+    ///
+    /// # Errors
+    /// The volume failed; [`Error::Busy`] while a flush is on its way.
+    pub async fn relocate(&self, budget: u64) -> Result<Relocated, Error> {
+        let mut flusher = self.take_flusher()?;
+        let result = relocate(self, &mut flusher, budget).await;
         self.flusher.replace(Some(flusher));
         result
     }

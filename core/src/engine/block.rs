@@ -37,6 +37,8 @@ pub struct Want {
     only_at: Option<MediaOffset>,
     /// Number of the commit at which it was certainly in use.
     known: Option<u64>,
+    /// It is read only to see whether it stayed where it was just written.
+    is_trial: bool,
 }
 
 impl BlockId {
@@ -69,6 +71,7 @@ impl Want {
             only: None,
             only_at: None,
             known: None,
+            is_trial: false,
         })
     }
 
@@ -116,6 +119,19 @@ impl Want {
     #[must_use]
     pub const fn known(&self) -> Option<u64> {
         self.known
+    }
+
+    /// The same, only to see whether it stayed where it was just written: that it was bad there was
+    /// counted before.
+    #[must_use]
+    pub const fn trial(self) -> Self {
+        Self { is_trial: true, ..self }
+    }
+
+    /// Whether it is wanted for that.
+    #[must_use]
+    pub const fn is_trial(&self) -> bool {
+        self.is_trial
     }
 
     /// The transaction that wrote it.

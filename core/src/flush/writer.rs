@@ -470,15 +470,15 @@ impl Writer {
     }
 
     /// Gives the block of `raw`, whose bytes on media are `stored`, places on those of `copies` that
-    /// lack it; `None` if there is none that it could be given. It is of this commit from now on, and
-    /// addresses that do not count are gone (copies 3.5, T4).
+    /// lack it, or have it at a place that is `bad`; `None` if there is none that it could be given. It
+    /// is of this commit from now on, and addresses that do not count are gone (copies 3.5, T4).
     ///
     /// # Errors
     /// None but for what cannot be: a block without any copy.
     pub fn fill(
         &mut self,
         raw: &RawBlockref,
-        copies: u8,
+        (copies, bad): (u8, u8),
         stored: &[u8],
         stamp: Stamp,
     ) -> Result<Option<RawBlockref>, Error> {
@@ -501,7 +501,7 @@ impl Writer {
         let bytes = Bytes::Owned(stored.to_vec()).shared();
         let mut is_filled = false;
         for shelf in &mut self.shelves {
-            if copies & !valid & 1 << shelf.copy == 0 {
+            if copies & (!valid | bad) & 1 << shelf.copy == 0 {
                 continue;
             }
             // a copy without room for it waits until it has some

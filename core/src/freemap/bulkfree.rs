@@ -157,9 +157,16 @@ impl Freemap {
         let change = |spot: Spot| {
             let state = chunk_state(loaded, spot);
             let note = loaded.note(spot.segment, spot.chunk);
-            next_state(state, marks.has(spot), note, step).map(|next| (spot, state, next))
+            let is_avoided = self.avoided.contains(&spot.number());
+            next_state(state, marks.has(spot), (note, is_avoided), step)
+                .map(|next| (spot, state, next))
         };
         spots.filter_map(change).collect()
+    }
+
+    /// A chunk that was free is in use.
+    pub(super) fn allot(&mut self, spot: Spot) {
+        self.apply(spot, ChunkState::Allocated);
     }
 
     fn apply(&mut self, spot: Spot, state: ChunkState) {
@@ -202,8 +209,13 @@ impl Staged {
 }
 
 /// The table of media format 8.6, in two steps; `None` leaves the chunk as it is.
-fn next_state(state: ChunkState, is_marked: bool, note: Note, step: Step) -> Option<ChunkState> {
-    let is_spared = note.is_since_scan() || note.age() == Age::Waiting;
+fn next_state(
+    state: ChunkState,
+    is_marked: bool,
+    (note, is_avoided): (Note, bool),
+    step: Step,
+) -> Option<ChunkState> {
+    let is_spared = is_avoided || note.is_since_scan() || note.age() == Age::Waiting;
     match (state, step) {
         (ChunkState::Free | ChunkState::PossiblyFree, _) if is_marked => {
             Some(ChunkState::Allocated)

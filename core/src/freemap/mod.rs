@@ -10,6 +10,7 @@
 //! * [`Freemap::seal`] makes the blocks of one commit, [`Freemap::committed`] hears of its end.
 //! * [`Freemap::begin_scan`], [`stage`](Freemap::stage), [`free_staged`](Freemap::free_staged)
 //!   with [`Marks`]: freeing what a scan of everything found unreferenced.
+//! * [`Freemap::avoid`]: places that nothing stays at.
 //! * [`Freemap::mark_recovered`], [`Freemap::grow`]: what seldom happens.
 //! * [`Freemap::salvaged`], [`rebuild`](Freemap::rebuild), [`keep`](Freemap::keep): repair.
 //!
@@ -50,6 +51,7 @@ use table::{LEAF_BITS, Table};
 use zone::Zone;
 
 mod allocate;
+mod avoid;
 mod bulkfree;
 mod layout;
 mod marks;
@@ -79,6 +81,8 @@ pub struct Freemap {
     commit: u64,
     search: Search,
     queue: Queue,
+    /// Chunks that are handed out no more, by number.
+    avoided: BTreeSet<u64>,
     is_scanning: bool,
     /// Scans that began so far.
     scans: u64,
@@ -166,6 +170,7 @@ impl Freemap {
             commit: 1,
             search: Search::new(layout.first_zone()),
             queue: Queue::new(reuse_delay),
+            avoided: BTreeSet::new(),
             is_scanning: false,
             scans: 0,
         };
@@ -235,6 +240,7 @@ impl Freemap {
                 self.totals.counts.free_chunks += u64::from(zone.free_chunks);
                 self.totals.counts.free_groups += u64::from(zone.free_groups);
                 self.zones.insert(zones.start, zone);
+                self.avoid_again(zones.start);
             }
         } else {
             let below = Table::parse(slots(bytes), Some(blockref))?;

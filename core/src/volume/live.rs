@@ -8,11 +8,15 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, 
 
 use alloc::vec::Vec;
 
+use super::choice::Standing;
+use super::places::BadPlaces;
+
 use crate::copies::epoch::may_continue;
 use crate::copies::{CopySet, Runtime};
 use crate::engine::Want;
 use crate::error::BlockKind;
 use crate::media::addresses::Addresses;
+use crate::media::blockref::Location;
 use crate::media::copy_group::{COPIES_MAX, Counters as Kept};
 use crate::units::{DeviceIndex, MediaOffset, Tid};
 
@@ -50,6 +54,10 @@ pub struct LiveCopies {
     counters: [Counters; COPIES_MAX],
     /// What the record said of each copy when it was opened.
     kept: [Counters; COPIES_MAX],
+    /// What reading from each was like.
+    standings: [Standing; COPIES_MAX],
+    /// What does not stay where it is written.
+    places: [BadPlaces; COPIES_MAX],
 }
 
 /// What happened on one device since the volume was opened.
@@ -78,6 +86,23 @@ pub struct Counts {
     pub barrier_errors: u64,
     /// Blocks that were written anew from another copy.
     pub healed: u64,
+    /// Blocks that were written to another place.
+    pub relocated: u64,
+}
+
+/// How good a place to read from is, the best one first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Rank {
+    /// It is to show that it is better than it was.
+    Tried,
+    /// As it should be.
+    Fine,
+    /// Much slower than another one, or with errors of late.
+    Shunned,
+    /// It is being brought up to date and has enough to do.
+    Behind,
+    /// What was written there did not stay.
+    Bad,
 }
 
 /// What went wrong with a copy.
@@ -95,6 +120,8 @@ pub enum CopyEvent {
     Healed,
     /// A block that was written anew came back as something else.
     Unhealed,
+    /// A block was written to another place.
+    Relocated,
 }
 
 impl LiveCopies {
@@ -118,6 +145,8 @@ impl LiveCopies {
             distrust: Default::default(),
             counters: Default::default(),
             kept: Default::default(),
+            standings: Default::default(),
+            places: Default::default(),
         };
         live.set(set);
         live
@@ -286,6 +315,9 @@ impl LiveCopies {
 
     /// Counts what happened on a copy.
     pub fn count(&self, copy: u8, event: CopyEvent) {
+        if matches!(event, CopyEvent::Read | CopyEvent::Check) {
+            self.standing(copy).into_iter().for_each(Standing::note_error);
+        }
         if let Some(counters) = self.counters.get(usize::from(copy)) {
             let counter = match event {
                 CopyEvent::Read => &counters.reads,
@@ -293,6 +325,7 @@ impl LiveCopies {
                 CopyEvent::Barrier => &counters.barriers,
                 CopyEvent::Check => &counters.checks,
                 CopyEvent::Healed => &counters.healed,
+                CopyEvent::Relocated => &counters.relocated,
                 CopyEvent::Unhealed => {
                     counters.writes.fetch_add(1, Ordering::Relaxed);
                     &counters.unhealed
@@ -315,6 +348,7 @@ impl LiveCopies {
             barrier_errors: counters.barriers.load(Ordering::Relaxed),
             check_errors: counters.checks.load(Ordering::Relaxed),
             healed: counters.healed.load(Ordering::Relaxed),
+            relocated: counters.relocated.load(Ordering::Relaxed),
         }
     }
 
@@ -359,7 +393,7 @@ impl LiveCopies {
         }
     }
 
-    /// Everything about a copy is counted from zero again.
+    /// Everything about a copy is counted from zero again, and what was bad is forgotten.
     pub fn reset_counts(&self, copy: u8) {
         let at = usize::from(copy);
         for one in self.kept.get(at).into_iter().chain(self.counters.get(at)) {
@@ -368,12 +402,45 @@ impl LiveCopies {
             one.relocated.store(0, Ordering::Relaxed);
             one.unhealed.store(0, Ordering::Relaxed);
         }
+        self.places.get(at).into_iter().for_each(BadPlaces::forget_all);
+        self.standings.get(at).into_iter().for_each(Standing::forget);
+    }
+
+    /// What is written to that place of a copy does not stay there.
+    pub fn note_bad(&self, copy: u8, location: Location) {
+        self.places.get(usize::from(copy)).into_iter().for_each(|places| places.note(location));
+    }
+
+    /// Whether that was noted of a place, and not for too long ago.
+    #[must_use]
+    pub fn is_bad(&self, copy: u8, offset: MediaOffset) -> bool {
+        self.places.get(usize::from(copy)).is_some_and(|places| places.has(offset))
+    }
+
+    /// The places of a copy of which it was noted.
+    #[must_use]
+    pub fn bad_places(&self, copy: u8) -> Vec<Location> {
+        self.places.get(usize::from(copy)).map_or_else(Vec::new, BadPlaces::list)
     }
 
     /// Where a block may be read: every copy that has it and counts, the one to be asked first in
-    /// front (copies 3.4, R1).
+    /// front (copies 3.4, R1, R7).
     #[must_use]
     pub fn candidates(&self, want: &Want) -> Vec<(u8, DeviceIndex, MediaOffset)> {
+        self.in_order(want, |_| false)
+    }
+
+    /// As [`candidates`](Self::candidates), for who asks them now: once in a while one is in front that
+    /// was asked last for long, so that it can show that it is better now.
+    pub(crate) fn to_ask(&self, want: &Want) -> Vec<(u8, DeviceIndex, MediaOffset)> {
+        self.in_order(want, |copy| self.standing(copy).is_some_and(Standing::pass))
+    }
+
+    fn in_order(
+        &self,
+        want: &Want,
+        is_tried: impl Fn(u8) -> bool,
+    ) -> Vec<(u8, DeviceIndex, MediaOffset)> {
         // what every copy has of its own is the one that the volume was opened by
         let own = matches!(want.place().kind, BlockKind::FreemapNode | BlockKind::FreemapLeaf);
         if let Some(copy) = want.only().or(own.then_some(self.master)) {
@@ -394,8 +461,47 @@ impl LiveCopies {
             let turn = want.location().offset.0 >> TURN_BITS;
             let first = usize::try_from(turn % candidates.len() as u64).unwrap_or(0);
             candidates.rotate_left(first);
+            let took = candidates.iter().filter_map(|(copy, ..)| self.standing(*copy));
+            let least_us = took.map(Standing::took_us).filter(|us| *us > 0).min().unwrap_or(0);
+            // stable: those of one rank stay in turn
+            candidates.sort_by_cached_key(|(copy, _, offset)| {
+                let rank = self.rank(*copy, *offset, least_us);
+                if rank == Rank::Shunned && is_tried(*copy) { Rank::Tried } else { rank }
+            });
         }
         candidates
+    }
+
+    fn rank(&self, copy: u8, offset: MediaOffset, least_us: u32) -> Rank {
+        let standing = self.standing(copy);
+        if self.is_bad(copy, offset) {
+            Rank::Bad
+        } else if self.in_sync.load(Ordering::Acquire) & 1 << copy == 0 {
+            Rank::Behind
+        } else if standing.is_some_and(|standing| standing.is_shunned(least_us)) {
+            Rank::Shunned
+        } else {
+            Rank::Fine
+        }
+    }
+
+    fn standing(&self, copy: u8) -> Option<&Standing> {
+        self.standings.get(usize::from(copy))
+    }
+
+    /// A read from a copy took so many microseconds. Who asks for blocks goes by that; a host that has
+    /// no clock need not say it.
+    pub fn note_time(&self, copy: u8, us: u32) {
+        if let Some(standing) = self.standing(copy) {
+            standing.note_time(us);
+        }
+    }
+
+    /// A copy gave what it had to.
+    pub(crate) fn note_good(&self, copy: u8) {
+        if let Some(standing) = self.standing(copy) {
+            standing.note_good();
+        }
     }
 
     fn is_distrusted(&self, copy: u8, tid: Tid) -> bool {

@@ -8,10 +8,12 @@
 //! address space (media format 1.5). The tree hangs in the header of volume 0.
 
 mod assemble;
+mod choice;
 mod format;
 mod group;
 mod headers;
 mod live;
+mod places;
 
 pub use assemble::{HeaderSlot, OpenOptions, Piece, Space, Volume};
 pub use format::{
