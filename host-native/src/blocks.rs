@@ -107,6 +107,12 @@ impl Spare for CopyOn {
         self.live.is_on()
             && self.live.copy_on(self.device).is_none_or(|copy| self.live.lose_spare(copy))
     }
+
+    fn took(&self, time: Duration) {
+        if let Some(copy) = self.live.copy_on(self.device) {
+            self.live.note_time(copy, u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
+        }
+    }
 }
 
 /// A read under way.

@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farrier_core::error::{DeviceFault, Error, FaultCause};
 use farrier_core::flush::Bytes;
@@ -374,7 +374,12 @@ impl Devices {
             return Ok(bytes);
         }
         bytes.clear();
-        lane.read(offset, len, bytes)
+        let began = Instant::now();
+        let read = lane.read(offset, len, bytes);
+        if read.is_ok() {
+            lane.took(began.elapsed());
+        }
+        read
     }
 
     /// The device, if it may be written.

@@ -126,12 +126,26 @@ impl OfflineGroup {
             tell(&status);
             match goes_on {
                 Ok(true) => {}
-                Ok(false) => return Ok(ScrubStatus { state: ScrubState::Done, ..status }),
+                Ok(false) => {
+                    self.relocate()?;
+                    return Ok(ScrubStatus { state: ScrubState::Done, ..status });
+                }
                 Err(error) => return Err(self.solo.storage().explain(&error)),
             }
             let rest = rest_of_scrub(status.bytes - before, rate, step.elapsed());
             // nobody else waits for these devices
             std::thread::sleep(if rate == 0 { Duration::ZERO } else { rest });
+        }
+    }
+
+    /// Blocks whose places take nothing any more get others.
+    fn relocate(&self) -> Result<(), String> {
+        loop {
+            let step = ready(self.solo.relocate(STEP));
+            let step = step.map_err(|error| self.solo.storage().explain(&error))?;
+            if !step.goes_on {
+                return Ok(());
+            }
         }
     }
 

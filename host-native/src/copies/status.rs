@@ -515,7 +515,8 @@ fn verdict(copies: &[CopyStatus], seen: &Seen) -> Verdict {
     // reads that failed on a copy that was left behind for it say nothing of its blocks
     let failed_reads = |slot: u8| seen.failed_reads.get(usize::from(slot)).copied().unwrap_or(0);
     let errors = |copy: &&CopyStatus| {
-        copy.check_errors.saturating_add(failed_reads(copy.slot)) > copy.healed
+        copy.check_errors.saturating_add(failed_reads(copy.slot))
+            > copy.healed.saturating_add(copy.relocated)
     };
     let bad: Vec<_> = copies.iter().filter(errors).collect();
     if !bad.is_empty() {
@@ -588,7 +589,12 @@ mod tests {
         assert!(told.exit_code == 2 && told.action.unwrap().contains("copies attach"));
         let bad = CopyStatus { check_errors: 2, healed: 1, ..copy(1, CopyState::InSync) };
         assert_eq!(judged(&[good.clone(), bad.clone()]), (State::Degraded, 3));
-        assert_eq!(judged(&[good.clone(), CopyStatus { healed: 2, ..bad }]), (State::Healthy, 0));
+        assert_eq!(
+            judged(&[good.clone(), CopyStatus { healed: 2, ..bad.clone() }]),
+            (State::Healthy, 0)
+        );
+        let moved = CopyStatus { relocated: 1, ..bad };
+        assert_eq!(judged(&[good.clone(), moved]), (State::Healthy, 0));
         // it was pulled, and is back
         let was_away = [good.clone(), CopyStatus { read_errors: 4, ..copy(1, CopyState::InSync) }];
         assert_eq!(judged(&was_away), (State::Healthy, 0));

@@ -53,6 +53,11 @@ pub(crate) trait Spare: Send + Sync {
 
     /// Does without the device from now on, if that can be: nobody may ask for it any more then.
     fn give_up(&self) -> bool;
+
+    /// The device took so long to read something that was not in memory.
+    fn took(&self, time: Duration) {
+        let _ = time;
+    }
 }
 
 /// The threads of a device.
@@ -170,6 +175,11 @@ impl Lane {
                 Err(RecvTimeoutError::Disconnected) => return Err(FaultCause::Stalled),
             }
         }
+    }
+
+    /// A read took so long.
+    pub(super) fn took(&self, time: Duration) {
+        self.spare.took(time);
     }
 
     /// Has the system read ahead.

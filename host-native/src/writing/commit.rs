@@ -17,6 +17,7 @@ use farrier_core::drive::change::WriteHost;
 use farrier_core::drive::commit::{Flusher, change_pfs, close, flush};
 use farrier_core::drive::heal::heal;
 use farrier_core::drive::pfs::PfsChange;
+use farrier_core::drive::relocate::relocate;
 use farrier_core::drive::{Host, bulkfree, join_all, load_freemap, ready};
 use farrier_core::error::Error;
 use farrier_core::scan::Step;
@@ -31,6 +32,8 @@ use crate::copies::{self, EventKind};
 const SCAN_SHARE: u64 = 128;
 /// Least bytes that one is made for.
 const SCAN_BYTES_MIN: u64 = 8 << 20;
+/// Bytes of tables that a flush looks through for blocks that need another place.
+const RELOCATE_BYTES: u64 = 4 << 20;
 
 /// How far flushing has come.
 #[derive(Debug, Default)]
@@ -239,11 +242,16 @@ impl Writing {
         let bad = self.store.take_bad();
         let result = ready(async {
             heal(self, flusher, bad).await?;
-            flush(self, flusher, always).await
+            let is_new = flush(self, flusher, always).await?;
+            relocate(self, flusher, RELOCATE_BYTES).await?;
+            Ok(is_new)
         });
         self.note_copies(flusher);
         lock(&self.progress).ended += 1;
         self.room.notify_all();
+        if flusher.is_relocating() {
+            self.ask_for_flush();
+        }
         if let Err(error) = &result
             && !had_failed
         {

@@ -163,6 +163,9 @@ impl Writing {
             let mut flusher = self.lock_flusher();
             let stepped = ready(step(self, &mut flusher, &mut scrub, BATCH));
             self.note_copies(&flusher);
+            if flusher.is_relocating() {
+                self.ask_for_flush();
+            }
             drop(flusher);
             self.room.notify_all();
             let found = scrub.found();

@@ -284,6 +284,15 @@ impl Writing {
                     format!("{}: {healed} bad blocks were written again from another copy", copy());
                 self.tell_event(EventKind::Healed, Some(slot), text);
             }
+            let relocated = now.relocated.saturating_sub(before.relocated);
+            if relocated > 0 {
+                let text = format!(
+                    "{}: {relocated} bad blocks were written to other places on it, since theirs \
+                     take nothing any more; see to the device",
+                    copy()
+                );
+                self.tell_event(EventKind::Relocated, Some(slot), text);
+            }
         }
     }
 
