@@ -48,6 +48,7 @@ impl Standing {
         let weight = self.errors.load(Ordering::Relaxed);
         if weight > 0 {
             self.errors.store(weight - 1, Ordering::Relaxed);
+            self.patience.store(PATIENCE_MIN, Ordering::Relaxed);
         }
     }
 
@@ -97,6 +98,8 @@ const PATIENCE_MAX: u32 = 12;
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
@@ -144,6 +147,4 @@ mod tests {
         copy.note_time(400);
         assert_eq!(until_tried(), 32, "it is better than it was");
     }
-
-    use alloc::vec::Vec;
 }
