@@ -6,13 +6,14 @@ use farrier_core::drive::attach::AttachError;
 use farrier_core::drive::change::Origin;
 use farrier_core::drive::ready;
 use farrier_core::error::{Error, Refusal};
+use farrier_core::fs::{Extent, New, Read, Victim};
 use farrier_core::storage::Storage as _;
-use farrier_core::units::{DeviceIndex, Uuid, WallTime};
+use farrier_core::units::{DeviceIndex, Inum, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 use farrier_tests::against::compare;
-use farrier_tests::model::Model;
+use farrier_tests::model::{Creation, Model};
 use farrier_tests::mounted::{Mounted, each_holds, format_copies, format_copies_named};
-use farrier_tests::ops::Random;
+use farrier_tests::ops::{Op, Random};
 use farrier_tests::rack::{Mode, Rack};
 use farrier_tests::writing::WritingHost;
 
@@ -87,6 +88,88 @@ fn go_on_alone(rack: &Rack, slot: u8, random: &mut Random, model: &Model, time: 
     let mut mounted = Mounted { host, pfs, committed: model.clone(), model, time };
     mounted.work(random, 10).unwrap();
     mounted.committed
+}
+
+/// A file that is open: its number.
+fn open_file(mounted: &mut Mounted, name: &[u8], len: usize, fill: u64) -> u64 {
+    let creation = Creation {
+        directory: Inum::ROOT.0,
+        name: name.to_vec(),
+        new: New::File,
+        mode: 0o644,
+        uid: 1000,
+        gid: 1000,
+    };
+    mounted.apply(&Op::Create(creation)).unwrap();
+    let inum = mounted.model.get(Inum::ROOT.0).unwrap().names[name];
+    mounted.apply(&Op::Write { inum, offset: Some(0), len, fill }).unwrap();
+    inum
+}
+
+#[test]
+fn what_is_deleted_and_open_is_filled_in_too() {
+    for seed in 1..7 {
+        let (rack, mut mounted, mut random) = used(2, seed);
+        // one that was there before, one that is not, and one that is deleted when it is back
+        let lens = [3 << 20, 300, 700_000];
+        let names = [&b"before"[..], b"meanwhile", b"later"];
+        let mut inums = Vec::new();
+        for (number, (name, len)) in (0..).zip(names.into_iter().zip(lens)) {
+            if number == 1 {
+                rack.set(1, Mode::Gone);
+            }
+            inums.push(open_file(&mut mounted, name, len, number + seed));
+            mounted.flush().unwrap();
+        }
+        let unlink = |name: &[u8]| Op::Unlink {
+            directory: Inum::ROOT.0,
+            name: name.to_vec(),
+            victim: Victim::File,
+            keep: true,
+        };
+        for (inum, name) in inums.iter().zip(&names[..2]) {
+            // all of it, or a part, is new
+            let len = 1 + usize::try_from(random.below(2 << 20)).unwrap();
+            mounted.apply(&Op::Write { inum: *inum, offset: Some(0), len, fill: seed }).unwrap();
+            mounted.apply(&unlink(name)).unwrap();
+            mounted.flush().unwrap();
+        }
+        let all = |mounted: &Mounted| -> Vec<_> {
+            let reads = inums.iter().flat_map(|inum| (0..4).map(|at| (*inum, at << 20)));
+            let read = |(inum, offset)| {
+                let (pfs, len) = (mounted.pfs, 1 << 20);
+                let read = Read { pfs, inum: Inum(inum), offset, len, ahead: 0 };
+                let mut bytes = Vec::new();
+                for extent in mounted.host.run(&read).unwrap() {
+                    match extent {
+                        Extent::Zeros(len) => bytes.resize(bytes.len() + len, 0),
+                        Extent::Bytes(block, range) => bytes.extend_from_slice(&block[range]),
+                    }
+                }
+                bytes
+            };
+            reads.map(read).collect()
+        };
+        let before = all(&mounted);
+        rack.set(1, Mode::Fine);
+        assert_eq!(attach(&mounted, 1), Ok(1));
+        mounted.apply(&unlink(names[2])).unwrap();
+        for _ in 0..1000 {
+            if ready(mounted.host.resync(1 + random.below(1 << 20))).unwrap().behind == 0 {
+                break;
+            }
+        }
+        assert_eq!(state(&mounted, 1), CopyState::InSync, "seed {seed}");
+        rack.set(0, Mode::Gone);
+        let after = all(&mounted);
+        assert!(before == after, "seed {seed}");
+        mounted.flush().unwrap();
+        for inum in inums {
+            mounted.apply(&Op::Release { inum }).unwrap();
+        }
+        mounted.work(&mut random, 20).unwrap();
+        mounted.check().unwrap();
+    }
 }
 
 #[test]
@@ -375,10 +458,9 @@ fn copies_go_and_come_back() {
     }
 }
 
-/// A file that was deleted and is still open is in no tree, so the walk does not find it: the copy is
-/// in sync without what the file held before, and whoever has it open loses that with the other copy.
+/// A file that was deleted and is still open is in no tree, and has to be on a copy that is in sync all
+/// the same: else whoever has it open loses it with the other copy.
 #[test]
-#[ignore = "a fault of the core that is not mended"]
 fn a_file_without_a_name_is_filled_in() {
     run(432).unwrap();
 }

@@ -288,6 +288,14 @@ impl Memory {
         }
     }
 
+    /// The orphan `inum` has the same contents in other places, if there is still one.
+    pub fn rebase_orphan(&mut self, id: TreeId, inum: Inum, orphan: Orphan) {
+        let tree = self.trees.get_mut(&id);
+        if let Some(kept) = tree.and_then(|tree| tree.orphans.get_mut(&inum.0)) {
+            *kept = orphan;
+        }
+    }
+
     /// A commit is on media.
     pub fn committed(&mut self, super_root: Blockref, budget: Budget) {
         self.super_root = super_root;

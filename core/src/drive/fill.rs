@@ -4,6 +4,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use zerocopy::FromZeros;
+
 use super::change::WriteHost;
 use super::heal::each;
 use super::relocate::{BadBlocks, Cursor};
@@ -51,6 +53,8 @@ pub(super) struct Fill<'w> {
     pub(super) moved: Vec<u8>,
     /// It stopped before the end.
     pub(super) is_cut: bool,
+    /// What became of the file that was gone through last.
+    pub(super) orphan: Option<Vec<u8>>,
 }
 
 /// A table that is being gone through.
@@ -62,6 +66,8 @@ pub(super) struct Frame {
     slots: Vec<RawBlockref>,
     at: usize,
     is_changed: bool,
+    /// It stands in a file that is in no tree.
+    is_orphan: bool,
 }
 
 impl Goal {
@@ -77,7 +83,37 @@ impl Fill<'_> {
         host: &H,
         root: RawBlockref,
     ) -> Result<Option<RawBlockref>, Error> {
-        let mut new = self.enter(host, root).await?;
+        let new = self.enter(host, root).await?;
+        self.go(host, new).await
+    }
+
+    /// Walks through what a file has that is in no tree; its new image, if it has one.
+    pub(super) async fn run_orphan<H: WriteHost>(
+        &mut self,
+        host: &H,
+        image: &Block,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let Some(slots) = orphan_slots(image) else {
+            return Ok(None);
+        };
+        self.stack.push(Frame {
+            raw: RawBlockref::new_zeroed(),
+            image: Some(image.to_vec()),
+            block: Block::clone(image),
+            slots,
+            at: 0,
+            is_changed: false,
+            is_orphan: true,
+        });
+        self.go(host, None).await?;
+        Ok(self.orphan.take())
+    }
+
+    async fn go<H: WriteHost>(
+        &mut self,
+        host: &H,
+        mut new: Option<RawBlockref>,
+    ) -> Result<Option<RawBlockref>, Error> {
         while let Some(frame) = self.stack.last_mut() {
             if let Some(raw) = new.take() {
                 if let Some(slot) = frame.slots.get_mut(frame.at) {
@@ -113,6 +149,10 @@ impl Fill<'_> {
                     if !self.is_cut && !self.stack.is_empty() {
                         let level = self.level();
                         self.place.pass(level, &frame.raw);
+                    }
+                    if frame.is_orphan {
+                        self.orphan = frame.is_changed.then(|| frame.image()).flatten();
+                        return Ok(None);
                     }
                     new = self.leave(&frame)?;
                     self.write_waiting(host).await?;
@@ -249,12 +289,8 @@ impl Fill<'_> {
             self.left = self.left.saturating_sub(frame.block.len() as u64);
         }
         let (raw, slots) = (&frame.raw, &frame.slots);
-        let new = match &frame.image {
+        let new = match frame.image() {
             Some(image) => {
-                let mut image = image.clone();
-                if let Some(table) = image.get_mut(CONTENT_START..INODE_LEN) {
-                    render_into(slots, table);
-                }
                 let (key, methods) = (raw.key.get(), raw.methods);
                 self.writer.inode(Some(raw), key, image, methods, slots, self.stamp)?
             }
@@ -387,8 +423,26 @@ impl Frame {
         if slots.is_empty() {
             return None;
         }
-        Some(Self { raw, image, slots, at: 0, is_changed: false, block })
+        Some(Self { raw, image, slots, at: 0, is_changed: false, is_orphan: false, block })
     }
+
+    /// The inode that it stands in, if it does, with the table as it is now.
+    fn image(&self) -> Option<Vec<u8>> {
+        let mut image = self.image.clone()?;
+        if let Some(table) = image.get_mut(CONTENT_START..INODE_LEN) {
+            render_into(&self.slots, table);
+        }
+        Some(image)
+    }
+}
+
+/// The table of a file that is in no tree, if it has one.
+pub(super) fn orphan_slots(image: &[u8]) -> Option<Vec<RawBlockref>> {
+    if Inode::parse(image).ok()?.has_direct_data() {
+        return None;
+    }
+    let table = image.get(CONTENT_START..INODE_LEN)?;
+    Some(slots(table).iter().filter(|raw| raw.kind != 0).copied().collect())
 }
 
 /// What tells a block from all others: the lowest of its copies, its address there, and its

@@ -10,6 +10,8 @@
 //! * What is filled in gets the transaction of this commit, and loses every address that does not
 //!   count any more at that moment: else an address that is not believed would be from then on (T4).
 //! * A table goes to a copy only if everything that it refers to is there (W2, in the writer).
+//! * A copy is in sync only if it has the files as well that are deleted and in use, which are in no
+//!   tree.
 //! * A block that several trees share is filled in once, as far as the memory set aside for that
 //!   goes (T2).
 //!
@@ -21,14 +23,16 @@ use alloc::vec::Vec;
 
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive, flush, parsed};
-use super::fill::{Fill, Goal};
+use super::fill::{Fill, Goal, orphan_slots};
 use super::finish::finish;
 use super::relocate::Cursor;
-use crate::dirty::Cost;
+use crate::dirty::{Cost, Memory, Orphan, Tree, TreeId};
+use crate::engine::Block;
 use crate::error::Error;
 use crate::flush::{Stamp, valid};
+use crate::media::check::Verified;
 use crate::media::raw::RawBlockref;
-use crate::units::Tid;
+use crate::units::{Inum, Tid};
 
 /// What a batch came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -122,14 +126,18 @@ pub(super) async fn walk<H: WriteHost>(
         place,
         moved: Vec::new(),
         is_cut: false,
+        orphan: None,
     };
-    let filled = fill.run(host, *root.raw()).await;
+    let filled = fill_all(host, &mut fill, *root.raw()).await;
     let is_through = !fill.is_cut;
     let (done, roots) = (fill.done, core::mem::take(&mut fill.roots));
     let walked = Walked { done, moved: fill.moved, place: fill.place, is_through };
     let committed = match filled {
-        Ok(Some(new)) => commit_filled(host, flusher, &new, roots, tid).await,
-        Ok(None) => {
+        Ok((new, orphans)) if new.is_some() || !orphans.is_empty() => {
+            let new = new.unwrap_or(*root.raw());
+            commit_filled(host, flusher, &new, (roots, orphans), tid).await
+        }
+        Ok(_) => {
             host.alter(|memory| memory.release(room));
             Ok(())
         }
@@ -161,11 +169,48 @@ fn behind(flusher: &Flusher) -> u8 {
     flusher.writer().copies().map_or(0, |set| set.attached() & !set.in_sync())
 }
 
+/// A file that is in no tree, and its image from now on.
+type NewOrphan = (TreeId, Inum, Vec<u8>);
+
+/// Walks through the tree, and behind it through the files that are in none any more and in use: who
+/// uses them wants to have them as long as there is a copy.
+async fn fill_all<H: WriteHost>(
+    host: &H,
+    fill: &mut Fill<'_>,
+    root: RawBlockref,
+) -> Result<(Option<RawBlockref>, Vec<NewOrphan>), Error> {
+    let new = fill.run(host, root).await?;
+    let mut changed = Vec::new();
+    if !matches!(fill.goal, Goal::On(_)) {
+        return Ok((new, changed));
+    }
+    for (id, inum, orphan) in orphans(host) {
+        if fill.left == 0 || fill.done.is_short {
+            break;
+        }
+        if let Some(image) = fill.run_orphan(host, &orphan.image).await? {
+            changed.push((id, inum, image));
+        }
+    }
+    Ok((new, changed))
+}
+
+/// Files that are in no tree any more and in use.
+fn orphans<H: WriteHost>(host: &H) -> Vec<(TreeId, Inum, Orphan)> {
+    host.look(|memory| {
+        let trees = memory.into_iter().flat_map(Memory::trees);
+        let of = |(id, tree): (TreeId, &Tree)| -> Vec<_> {
+            tree.orphans().map(|(inum, orphan)| (id, inum, orphan.clone())).collect()
+        };
+        trees.flat_map(of).collect()
+    })
+}
+
 async fn commit_filled<H: WriteHost>(
     host: &H,
     flusher: &mut Flusher,
     super_root: &RawBlockref,
-    roots: Vec<RawBlockref>,
+    (roots, orphans): (Vec<RawBlockref>, Vec<NewOrphan>),
     tid: Tid,
 ) -> Result<(), Error> {
     finish(host, flusher, super_root, tid).await?;
@@ -179,6 +224,9 @@ async fn commit_filled<H: WriteHost>(
         for root in roots {
             memory.rebase(root);
         }
+        for (id, inum, image) in orphans {
+            memory.rebase_orphan(id, inum, Orphan { image: Block::new(Verified::ours(image)) });
+        }
         memory.committed(super_root, budget);
     });
     Ok(())
@@ -190,7 +238,10 @@ fn join<H: WriteHost>(host: &H, flusher: &mut Flusher, targets: u8) -> Result<u8
     let (Some(root), Some(set)) = (root, flusher.writer().copies()) else {
         return Ok(0);
     };
-    let joined = valid(set, &root) & targets;
+    // who has everything but what is deleted and in use could not go on alone with that
+    let slots = orphans(host).into_iter().filter_map(|(.., orphan)| orphan_slots(&orphan.image));
+    let of_orphans = slots.flatten().fold(u8::MAX, |copies, raw| copies & valid(set, &raw));
+    let joined = valid(set, &root) & targets & of_orphans;
     if joined == 0 {
         return Ok(0);
     }
