@@ -35,6 +35,9 @@ pub enum Spot {
     Forgets,
 }
 
+/// A disk, some of its bytes, and what they do.
+type BadSpot = (u8, Range<u64>, Spot);
+
 /// Counts of what was asked of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Traffic {
@@ -54,7 +57,7 @@ pub struct Rack {
     disks: RamDisk,
     state: Rc<RefCell<Vec<(Mode, Traffic)>>>,
     shown: Rc<RefCell<Vec<u8>>>,
-    spots: Rc<RefCell<Vec<(u8, Range<u64>, Spot)>>>,
+    spots: Rc<RefCell<Vec<BadSpot>>>,
     /// Writes and barriers left until the power goes.
     left: Rc<RefCell<Option<u64>>>,
 }
