@@ -245,6 +245,13 @@ impl Blocks {
         copies::of_open(self.volume(), self.devices(), Some(seen), &self.store.witness)
     }
 
+    /// Keeps for those who ask that a copy was made the master by rule.
+    pub fn note_promotion(&self, text: String) {
+        if let Some(writing) = &self.writing {
+            writing.note_promotion(text);
+        }
+    }
+
     /// What somebody should know of the copies who has just opened the volume.
     #[must_use]
     pub fn copies_notes(&self) -> Vec<String> {

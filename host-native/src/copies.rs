@@ -33,13 +33,13 @@ pub use crate::writing::ScrubWish;
 pub(crate) use events::Log;
 pub use events::{Event, EventKind};
 pub(crate) use explain::{may_write, notes, refused, with_paths};
-pub use members::{Changed, MemberChange, MissingRule, RuntimeRule, rules};
+pub use members::{Changed, MemberChange, MissingRule, PromoteRule, RuntimeRule, rules};
 pub(crate) use members::{Driver, change, no_copies};
 pub use offline::OfflineGroup;
 pub(crate) use origin::origin;
 pub(crate) use places::places;
 pub use places::{FoundCopy, find_others};
-pub use promote::{Loss, Promoting};
+pub use promote::{Loss, Promoting, promote_by_rule};
 pub use record::record_at;
 pub use status::{
     CopyStatus, EpochStatus, RulesStatus, ScrubState, ScrubStatus, State, Status, WitnessStatus,

@@ -9,8 +9,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use common::copies::{Copies, end, serve, status, wait_for_resync};
-use common::volume::{Volume, shell};
+use common::volume::{Volume, noise, shell};
 use common::{can_mount, fresh, run, wait_for};
+use farrier_core::copies::CopyState;
 
 /// Two copies, of which the second lies on a device that can be pulled.
 struct Pulled {
@@ -148,4 +149,53 @@ fn with_a_witness_one_of_two_copies_goes_on_and_the_other_is_refused() {
     let (text, code) = status(&[&a]);
     assert!(code == 6 && text.contains("FC-D03"), "{text}");
     fs::remove_dir_all(&third).unwrap();
+}
+
+#[test]
+fn an_older_state_is_gone_on_from_by_rule_where_little_is_lost() {
+    if !can_mount() {
+        return;
+    }
+    let copies = Copies::new("by-rule", 2);
+    let [a, b] = [&copies.images[0], &copies.images[1]];
+    let mount = copies.mount(&[]);
+    fs::write(mount.path.join("old"), "old").unwrap();
+    let (text, code) = policy(&["--promote", "auto:3600"], &[&mount.path]);
+    assert!(code == 0 && text.contains("if no more than 3600 s are lost"), "{text}");
+    end(mount);
+    let mount = serve(std::slice::from_ref(a), &["--accept-missing"]);
+    fs::write(mount.path.join("new"), noise(120 << 20, 5)).unwrap();
+    end(mount);
+    // a copy that was cut off does not know what it lacks
+    let mount = serve(std::slice::from_ref(b), &[]);
+    assert!(mount.said().contains("FC-D03: read-only"), "{}", mount.said());
+    end(mount);
+    // killed while it is filled in, and the other one dies
+    let mut mount = copies.mount(&[]);
+    wait_for("it is being filled in", || {
+        farrier::copies::record_at(b)
+            .is_some_and(|record| record.slots[1].state == CopyState::Resync)
+    });
+    mount.signal_kill();
+    mount.kill();
+    let before = farrier::copies::record_at(b).unwrap();
+    assert_eq!(before.slots[1].state, CopyState::Resync, "the kill came too late");
+    let mount = serve(std::slice::from_ref(b), &[]);
+    let said = mount.said();
+    assert!(said.contains("was made the master by the rule of the group"), "{said}");
+    shell(&mount.path, "test $(cat old) = old; test ! -e new; echo next >next");
+    let (text, _) = status(&[&mount.path]);
+    assert!(text.contains("by the rule of the group, and what others held"), "{text}");
+    let (text, _, _) = run(&["events".as_ref(), "--json".as_ref(), mount.path.as_os_str()]);
+    assert!(text.contains("\"type\":\"promoted\""), "{text}");
+    end(mount);
+    // the old master is met as what it is, and is not touched
+    let mount = copies.mount(&[]);
+    let said = mount.said();
+    assert!(said.contains("0.img (copy 0): has a history of its own"), "{said}");
+    shell(&mount.path, "cat next");
+    end(mount);
+    let mount = copies.mount(&["-o", "only_copy=0"]);
+    shell(&mount.path, "test -e new; test ! -e next");
+    end(mount);
 }

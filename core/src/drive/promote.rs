@@ -9,7 +9,7 @@ use super::change::{Origin, WriteHost};
 use super::commit::{Flusher, check_alive, flush};
 use super::copies::MemberError;
 use crate::copies::witness::{Heard, Telling, Told};
-use crate::copies::{CopyGroup, EpochId};
+use crate::copies::{Cause, CopyGroup, EpochId};
 use crate::error::Error;
 use crate::flush::{HeaderWriter, Roots};
 use crate::media::header::{SHADOW_OFFSET, VolumeHeader};
@@ -34,6 +34,13 @@ pub struct Promotion {
 }
 
 impl Promotion {
+    /// The same, by the rule of the group and nobody's word: the record says so.
+    #[must_use]
+    pub fn by_rule(mut self) -> Self {
+        self.group.epoch.cause = Cause::PromotedByRule;
+        self
+    }
+
     /// What the witness of the group has to be told before this is carried out, if there is one; it
     /// said `heard` before, which is given up with the rest.
     #[must_use]

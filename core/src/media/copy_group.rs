@@ -90,6 +90,8 @@ pub enum Cause {
     Removed,
     /// The rules of the group, or the holder, changed.
     Policy,
+    /// As [`Promoted`](Self::Promoted), by a rule that was stored beforehand.
+    PromotedByRule,
     /// A cause that a later program wrote.
     Other(u8),
 }
@@ -105,6 +107,7 @@ impl Cause {
             6 => Self::Promoted,
             7 => Self::Removed,
             8 => Self::Policy,
+            9 => Self::PromotedByRule,
             other => Self::Other(other),
         }
     }
@@ -119,6 +122,7 @@ impl Cause {
             Self::Promoted => 6,
             Self::Removed => 7,
             Self::Policy => 8,
+            Self::PromotedByRule => 9,
             Self::Other(code) => code,
         }
     }

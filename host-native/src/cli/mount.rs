@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use farrier::copies::{FoundCopy, find_others, syslog};
+use farrier::copies::{FoundCopy, find_others, promote_by_rule, syslog};
 use farrier::device::OpenCause;
 use farrier::fuse::unmount::{UnmountError, unmount};
 use farrier::fuse::{MountOptions, Mounted};
@@ -23,6 +23,8 @@ use signal_hook::iterator::Signals;
 
 use super::failure::{self, Failure, Outcome};
 
+/// Number of the refusal where no copy holds everything.
+const NO_MASTER: &str = "FC-S02";
 /// What the process that stays says when the mount answers.
 const READY: &str = "mounted";
 
@@ -203,7 +205,20 @@ fn open(source: &Source, options: &MountOptions) -> Result<Tree, Failure> {
         return Ok(tree);
     }
     let image_options = options.image_options();
-    let opened = Image::open_writable(&source.devices, &image_options, options.writing);
+    let mut opened = Image::open_writable(&source.devices, &image_options, options.writing);
+    let mut promoted = None;
+    if let Err(OpenError::Copies { code: NO_MASTER, text }) = &mut opened
+        && options.goes_by_rule()
+    {
+        match promote_by_rule(&source.devices, options.witness.as_deref()) {
+            Ok(done) => {
+                tell(&done);
+                promoted = Some(done);
+                opened = Image::open_writable(&source.devices, &image_options, options.writing);
+            }
+            Err(why) => *text = format!("{text} (none is made the master by rule: {why})"),
+        }
+    }
     let image = match opened {
         Ok(image) => image,
         Err(error @ OpenError::ReadOnly(..)) => {
@@ -220,6 +235,9 @@ fn open(source: &Source, options: &MountOptions) -> Result<Tree, Failure> {
         Err(error) => return Err(error.into()),
     };
     image.blocks().tell_to(tell);
+    if let Some(text) = promoted {
+        image.blocks().note_promotion(text);
+    }
     image.blocks().copies_notes().iter().for_each(|note| tell(note));
     let tree = image.tree(source.label.as_deref())?;
     if tree.is_writable() {

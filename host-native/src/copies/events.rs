@@ -66,6 +66,8 @@ pub enum EventKind {
     PolicyChanged,
     /// Nothing can be changed any more.
     MasterLost,
+    /// A copy with an older state was made the master by the rule of the group.
+    Promoted,
     /// The witness was not told: no copy can be left behind until it is.
     WitnessLost,
     /// It was told.
@@ -95,6 +97,7 @@ impl EventKind {
             Self::ScrubDone => "scrub_done",
             Self::PolicyChanged => "policy_changed",
             Self::MasterLost => "master_lost",
+            Self::Promoted => "promoted",
             Self::WitnessLost => "witness_lost",
             Self::WitnessTold => "witness_told",
         }

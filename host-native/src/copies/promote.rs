@@ -2,17 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use farrier_core::copies::promotion::{GivenUp, by_rule};
+use farrier_core::copies::witness::Heard;
 use farrier_core::copies::{CopyGroup, CopyState, TransitionFault, lineage};
 use farrier_core::drive::copies::MemberError;
 use farrier_core::drive::promote::{Promotion, plan, promote};
 use farrier_core::drive::{self, ready};
 use farrier_core::error::Error;
 use farrier_core::media::check::Checks;
+use farrier_core::text;
 use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{OpenOptions, Volume};
 use serde::Serialize;
 
-use super::record::record_on;
+use super::record::{record_at, record_on};
+use super::witness::WitnessLine;
 use super::{no_copies, origin};
 use crate::device::Devices;
 
@@ -24,6 +28,8 @@ pub struct Promoting {
     volume: Volume,
     promotion: Promotion,
     record: CopyGroup,
+    witness: WitnessLine,
+    heard: Option<Heard>,
 }
 
 /// What a promotion gives up.
@@ -43,6 +49,11 @@ pub struct Loss {
     pub root_transaction: u64,
     /// The newest one that it knows of.
     pub known_transaction: u64,
+    /// When the last commit was made that it holds whole, in microseconds since 1970; 0 if nobody
+    /// knows.
+    pub root_us: u64,
+    /// When the newest commit was made that it knows of; 0 if nobody knows.
+    pub known_us: u64,
     /// When the newest epoch that it knows of began, in microseconds since 1970.
     pub known_epoch_us: u64,
     /// Copies whose history is given up: they are diverged from then on.
@@ -64,6 +75,7 @@ impl Promoting {
             .ok_or_else(|| format!("{named}: {}", no_copies()))?;
         let copies =
             lineage::Options { only_copy: Some(record.self_slot), ..lineage::Options::default() };
+        let (witness, heard) = WitnessLine::ask(&devices, None);
         let checks = Checks::with_crc32c(crc32c::crc32c);
         let options = OpenOptions { checks, copies, ..OpenOptions::default() };
         let volume = match ready(drive::open(&devices, options)) {
@@ -78,7 +90,8 @@ impl Promoting {
             format!("{named}: /dev/urandom cannot be read; an epoch needs random bytes")
         })?;
         let promotion = plan(&volume, origin).map_err(|error| refused(&named, &error))?;
-        Ok(Self { path: path.to_owned(), devices, volume, promotion, record })
+        let path = path.to_owned();
+        Ok(Self { path, devices, volume, promotion, record, witness, heard })
     }
 
     /// What is given up by it.
@@ -100,20 +113,72 @@ impl Promoting {
             group: self.record.group.to_string(),
             root_transaction: holds.0,
             known_transaction: known_tid.0,
+            root_us: if is_in_sync { self.record.commit_time.0 } else { self.root_time() },
+            known_us: self.record.commit_time.0,
             known_epoch_us: self.record.epoch.time.0,
             diverged,
             out,
         }
     }
 
-    /// Makes the copy the master.
+    fn root_time(&self) -> u64 {
+        self.record.slot(self.promotion.copy).map_or(0, |slot| slot.root_time.0)
+    }
+
+    /// Makes the copy the master. The witness, if there is one, is told before; returns why it was not,
+    /// which keeps nobody from it: its word is what is overruled.
     ///
     /// # Errors
     /// A sentence: its device failed.
-    pub fn carry_out(&self) -> Result<(), String> {
+    pub fn carry_out(&self) -> Result<Option<String>, String> {
+        let telling = self.promotion.telling(self.heard.as_ref());
+        let untold = telling.and_then(|telling| self.witness.tell(&telling).err());
         ready(promote(&self.devices, &self.volume, &self.promotion))
-            .map_err(|error| self.devices.explain(&error))
+            .map_err(|error| self.devices.explain(&error))?;
+        Ok(untold.map(|fault| self.witness.fault().unwrap_or_else(|| fault.to_string())))
     }
+}
+
+/// Makes one of the copies on `devices` the master, where none is that holds everything, if the rule of
+/// the group allows that unasked: the one with which least is lost. `named` is where the witness is, if
+/// not where it was. Returns what was done and given up.
+///
+/// # Errors
+/// A sentence: why none was.
+pub fn promote_by_rule(devices: &[PathBuf], named: Option<&Path>) -> Result<String, String> {
+    let heard = {
+        let opened = Devices::open(devices).map_err(|fault| fault.to_string())?;
+        WitnessLine::ask(&opened, named).1
+    };
+    let mut best: Option<(GivenUp, &Path)> = None;
+    let mut why = String::new();
+    for path in devices {
+        let Some(record) = record_at(path) else { continue };
+        match by_rule(&record, heard.as_ref()) {
+            Ok(one) if best.is_none_or(|(best, _)| one.root_time > best.root_time) => {
+                best = Some((one, path));
+            }
+            Ok(_) => {}
+            Err(not) => why = format!("{}: {not}", path.display()),
+        }
+    }
+    let (given_up, path) = best.ok_or(why)?;
+    let mut promoting = Promoting::plan(path)?;
+    promoting.promotion = promoting.promotion.clone().by_rule();
+    let untold = promoting.carry_out()?;
+    let slot = given_up.slot;
+    let mut text = format!(
+        "{} (copy {slot}): was made the master by the rule of the group, for no copy that holds \
+         everything is here; what others wrote from {} to {} and later is given up; they are left alone \
+         when they are here",
+        path.display(),
+        text::time(given_up.root_time),
+        text::time(given_up.known_time),
+    );
+    if let Some(untold) = untold {
+        text = format!("{text}; {untold}");
+    }
+    Ok(text)
 }
 
 fn refused(named: &impl std::fmt::Display, error: &MemberError) -> String {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use farrier_core::copies::lineage::{self, Decision, ReadOnly};
-use farrier_core::copies::{CopyGroup, CopyState};
+use farrier_core::copies::{Cause, CopyGroup, CopyState};
 use farrier_core::drive::{self, ready};
 use farrier_core::error::{Error, Refusal};
 use farrier_core::media::check::Checks;
 use farrier_core::media::copy_group::COPIES_MAX;
+use farrier_core::text;
 use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{OpenOptions, Volume};
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,10 @@ pub struct RulesStatus {
     pub on_missing: MissingRule,
     /// Copies in sync that a mount for writing needs.
     pub min_copies: u8,
+    /// Seconds that the last copy which was lost is waited for.
+    pub wait_seconds: u16,
+    /// Seconds that a mount may give up unasked; none if it may not.
+    pub promote_seconds: Option<u32>,
     /// The same in words.
     pub text: String,
 }
@@ -360,7 +365,14 @@ pub(crate) fn of_open(
             None => verdict(&copies, &seen),
         },
     };
+    let mut verdict = verdict;
     let epoch = group.epoch;
+    if epoch.cause == Cause::PromotedByRule {
+        let when = text::time(epoch.time);
+        let what = "a copy was made the master by the rule of the group, and what others held beyond its \
+                    state is given up";
+        verdict.status = format!("{}; at {when} {what}", verdict.status);
+    }
     let members = (0..8).filter(|slot| epoch.members & 1 << slot != 0).collect();
     Some(Status {
         is_mounted,
@@ -377,6 +389,8 @@ pub(crate) fn of_open(
             runtime: group.policy.runtime.into(),
             on_missing: group.policy.on_missing.into(),
             min_copies: group.min_copies,
+            wait_seconds: group.policy.wait_seconds,
+            promote_seconds: group.policy.promote,
             text: rules(group),
         }),
         master: match decision {

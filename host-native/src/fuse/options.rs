@@ -111,6 +111,14 @@ impl MountOptions {
         self.searches && !accept_missing && master.is_none() && only_copy.is_none()
     }
 
+    /// Whether the rule of a group may choose an older state: not where somebody said what counts.
+    #[must_use]
+    pub const fn goes_by_rule(&self) -> bool {
+        let lineage::Options { accept_missing, master, only_copy, read_only, .. } = self.copies;
+        let is_plain = !accept_missing && !read_only && master.is_none() && only_copy.is_none();
+        is_plain && !self.read_only && self.header_slot.is_none()
+    }
+
     /// Takes in a list of options, separated by commas.
     ///
     /// # Errors

@@ -296,6 +296,11 @@ impl Writing {
         }
     }
 
+    /// Keeps for those who ask that a copy was made the master by rule.
+    pub(crate) fn note_promotion(&self, text: String) {
+        self.keep_event(EventKind::Promoted, None, text);
+    }
+
     /// Tells whoever mounted, and keeps it for those who ask later.
     pub(super) fn tell_event(&self, kind: EventKind, copy: Option<u8>, text: String) {
         self.store.tell(&text);

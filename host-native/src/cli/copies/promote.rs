@@ -8,7 +8,7 @@ use farrier::copies::{Loss, Promoting};
 use farrier_core::text;
 use farrier_core::units::WallTime;
 
-use crate::cli::failure::{Failure, Outcome};
+use crate::cli::failure::{Failure, Outcome, tell};
 
 /// Go on from what one copy holds by itself, and give up what is newer.
 ///
@@ -42,7 +42,10 @@ impl PromoteCommand {
         let loss = promoting.loss();
         let is_done = self.accept_loss && !self.dry_run;
         if is_done {
-            promoting.carry_out().map_err(Failure::new)?;
+            let untold = promoting.carry_out().map_err(Failure::new)?;
+            if let Some(why) = untold {
+                tell(&format!("{why}; it was not told, and the next mount needs --accept-missing"));
+            }
         }
         let mut out = io::stdout().lock();
         if self.json {
@@ -83,6 +86,15 @@ fn write_loss(out: &mut impl Write, loss: &Loss, is_done: bool) -> io::Result<()
         writeln!(
             out,
             "loss:   nothing that this copy knows of; what other copies wrote without it {is} lost"
+        )?;
+    }
+    if loss.root_us != 0 && loss.known_us >= loss.root_us {
+        let (root, known) = (WallTime(loss.root_us), WallTime(loss.known_us));
+        writeln!(
+            out,
+            "times:  its state is of {}, the newest that it knows of is of {}",
+            text::time(root),
+            text::time(known)
         )?;
     }
     let since = text::time(WallTime(loss.known_epoch_us));
