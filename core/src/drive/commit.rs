@@ -18,7 +18,7 @@ use crate::dirty::{DirtyBlock, DirtyInode, Head, Layer, Memory, Orphan, Tree, Tr
 use crate::engine::Block;
 use crate::error::{BlockKind, Error, Place};
 use crate::flush::{
-    EditTree, FindBase, HeaderWriter, Prepared, Shape, Stamp, Writer, YoungBlocks, prepare,
+    EditTree, FindBase, HeaderWriter, Prepared, Shape, Stamp, Writer, YoungBlocks, prepare, valid,
 };
 use crate::fs::Pfs;
 use crate::fs::node::Base;
@@ -291,7 +291,8 @@ async fn commit<H: WriteHost>(
     let before = flusher.header().mirror_tid();
     // a header behind the last transaction would never be taken for the newest one
     let tid = Tid(before.0.checked_add(1).ok_or(Error::ReadOnly)?);
-    if frozen.iter().any(|frozen| frozen.layer.shares()) {
+    let shares = frozen.iter().any(|frozen| frozen.layer.shares());
+    if shares {
         flusher.writer.share(before);
     }
     let mut trees = Vec::with_capacity(frozen.len());
@@ -309,8 +310,9 @@ async fn commit<H: WriteHost>(
     let super_root = flush_super_root(host, &mut flusher.writer, &super_root, &edits, tid).await?;
     finish(host, flusher, &super_root, tid).await?;
     flusher.is_settled = true;
-    if planned.is_some_and(|planned| planned.source().is_some()) {
-        // every block of the source has two referrers now
+    let is_copied = planned.is_some_and(|planned| planned.source().is_some());
+    if is_copied || shares && flusher.writer.copies().is_some() {
+        // every block of the source has two referrers now; what is shared and was filled in looks new
         flusher.writer.share(tid);
     }
     let budget = flusher.writer.budget();
@@ -411,7 +413,8 @@ async fn flush_contents<H: WriteHost>(
                     Edit::Remove(key)
                 }
                 DirtyBlock::Shared(raw) => {
-                    let mut raw = writer.plain_if_stripping(raw);
+                    let raw = writer.plain_if_stripping(raw);
+                    let mut raw = on_all_in_sync(host, writer, raw, stamp).await?;
                     raw.modify_tid.set(stamp.modify.0);
                     Edit::Put(raw)
                 }
@@ -426,6 +429,22 @@ async fn flush_contents<H: WriteHost>(
     }
     place_contents(host, writer, &mut jobs, &mut edits, stamp)?;
     Ok(edits)
+}
+
+/// `raw` was taken from the tree some time ago. A copy that came in sync since then has the block,
+/// but not by this reference; a table with it would not be there.
+async fn on_all_in_sync<H: WriteHost>(
+    host: &H,
+    writer: &mut Writer,
+    raw: RawBlockref,
+    stamp: Stamp,
+) -> Result<RawBlockref, Error> {
+    let lacking = writer.copies().map_or(0, |set| set.in_sync() & !valid(set, &raw));
+    let want = crate::engine::Want::of(&parsed(&raw)?).filter(|_| lacking != 0);
+    let Some(want) = want else { return Ok(raw) };
+    // what nobody can read is as bad by any reference
+    let Ok(stored) = host.fetch_stored(&want).await else { return Ok(raw) };
+    Ok(writer.fill(&raw, (lacking, 0), &stored, stamp)?.unwrap_or(raw))
 }
 
 type Job = (Inum, u64, Block, Shape);

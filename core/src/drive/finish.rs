@@ -20,7 +20,7 @@ use crate::copies::mutations::Rule;
 use crate::copies::witness::Told;
 use crate::copies::{CopyGroup, CopySet, Rules, Runtime, TransitionFault, WitnessPlace};
 use crate::error::Error;
-use crate::flush::{Bytes, Piece, Roots, Writer};
+use crate::flush::{Bytes, Piece, Roots, Writer, valid};
 use crate::media::copy_group::{COPIES_MAX, Cause};
 use crate::media::header::SHADOW_OFFSET;
 use crate::media::raw::RawBlockref;
@@ -393,6 +393,7 @@ pub(super) async fn finish<H: WriteHost>(
     {
         lineage.is_stripped = true;
     }
+    leave_what_lacks(flusher, super_root);
     advance(flusher, super_root, &sealed, tid);
     loop {
         if let Some(lineage) = &mut flusher.lineage {
@@ -448,6 +449,16 @@ async fn seal_freemaps<H: WriteHost>(
     }
     host.write(pieces).await?;
     Ok(all)
+}
+
+/// A copy in sync that is not given the root, such as for want of room, cannot have a header that refers
+/// to it: it is left behind like one that failed, and brought up to date again.
+fn leave_what_lacks(flusher: &Flusher, super_root: &RawBlockref) {
+    let (Some(set), Some(lineage)) = (flusher.writer.copies(), &flusher.lineage) else { return };
+    let lacking = set.in_sync() & !valid(set, super_root);
+    if lacking != set.in_sync() {
+        each(lacking).for_each(|copy| lineage.live.lose(copy));
+    }
 }
 
 /// A header that its shadow had to stand for is made whole before the shadow is written over.
