@@ -86,9 +86,6 @@ pub enum MemberChange {
         on_missing: Option<MissingRule>,
         /// Copies in sync that a mount for writing needs.
         min_copies: Option<u8>,
-        /// Seconds to wait for the last copy that was lost; 0 to halt at once.
-        #[serde(default)]
-        wait_seconds: Option<u16>,
         /// Seconds that a mount may give up unasked.
         #[serde(default)]
         promote: Option<PromoteRule>,
@@ -195,7 +192,7 @@ pub struct Changed {
 /// The rules of a group in words: `any copy may go on alone; ...`.
 #[must_use]
 pub fn rules(group: &CopyGroup) -> String {
-    let Rules { runtime, on_missing, min_copies, wait_seconds, promote } = group.rules();
+    let Rules { runtime, on_missing, min_copies, promote, .. } = group.rules();
     let runtime = match runtime {
         Runtime::Any => "whoever is left may go on (any)".to_owned(),
         Runtime::Majority => "more than half of the members may go on (majority)".to_owned(),
@@ -210,10 +207,6 @@ pub fn rules(group: &CopyGroup) -> String {
         "{runtime}; where members are missing that may have gone on, it is {on_missing}; a mount \
          for writing needs {min_copies} in sync"
     );
-    if wait_seconds > 0 {
-        let _ =
-            write!(text, "; the last copy is waited for {wait_seconds} s (wait:{wait_seconds})");
-    }
     if let Some(seconds) = promote {
         let _ = write!(
             text,
@@ -352,18 +345,18 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
             let text = format!("{}: counted from zero again", names.join(", "));
             Ok(told(copy, text, "`farrier copies scrub` finds what is bad still".to_owned()))
         }
-        MemberChange::Rules { runtime, on_missing, min_copies, wait_seconds, promote } => {
+        MemberChange::Rules { runtime, on_missing, min_copies, promote } => {
             let before = group.rules();
             let wanted = Rules {
                 runtime: runtime.map_or(before.runtime, Runtime::from),
                 on_missing: on_missing.map_or(before.on_missing, OnMissing::from),
                 min_copies: min_copies.unwrap_or(before.min_copies),
-                wait_seconds: wait_seconds.unwrap_or(before.wait_seconds),
                 promote: match promote {
                     None => before.promote,
                     Some(PromoteRule::Never) => None,
                     Some(PromoteRule::Auto(seconds)) => Some(seconds),
                 },
+                ..before
             };
             set_rules(driver, wanted)?;
             let now = driver.group().ok_or_else(no_copies)?;

@@ -123,8 +123,6 @@ pub struct RulesStatus {
     pub on_missing: MissingRule,
     /// Copies in sync that a mount for writing needs.
     pub min_copies: u8,
-    /// Seconds that the last copy which was lost is waited for.
-    pub wait_seconds: u16,
     /// Seconds that a mount may give up unasked; none if it may not.
     pub promote_seconds: Option<u32>,
     /// The same in words.
@@ -389,7 +387,6 @@ pub(crate) fn of_open(
             runtime: group.policy.runtime.into(),
             on_missing: group.policy.on_missing.into(),
             min_copies: group.min_copies,
-            wait_seconds: group.policy.wait_seconds,
             promote_seconds: group.policy.promote,
             text: rules(group),
         }),

@@ -305,11 +305,6 @@ pub(super) struct PolicyCommand {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..5))]
     min_copies: Option<u8>,
 
-    /// What becomes of the volume when its last copy is lost: it halts, or waits for so long for the
-    /// copy to come back.
-    #[arg(long, value_name = "halt|wait:SECONDS", value_parser = master_loss)]
-    on_master_loss: Option<u16>,
-
     /// Where no copy that holds everything is here, a mount goes on from an older state if it is known
     /// that no more than so much is lost. By default, only who says so may (`promote`).
     #[arg(long, value_name = "never|auto:SECONDS", value_parser = promotion)]
@@ -353,15 +348,6 @@ fn runtime(value: &str) -> Result<RuntimeRule, String> {
     }
 }
 
-fn master_loss(value: &str) -> Result<u16, String> {
-    let seconds = value.strip_prefix("wait:").and_then(|seconds| seconds.parse().ok());
-    match (value, seconds) {
-        ("halt", _) => Ok(0),
-        (_, Some(seconds)) if seconds > 0 => Ok(seconds),
-        _ => Err("unknown; write halt, or wait:SECONDS with at most 65535".into()),
-    }
-}
-
 fn promotion(value: &str) -> Result<PromoteRule, String> {
     let seconds = value.strip_prefix("auto:").and_then(|seconds| seconds.parse().ok());
     match (value, seconds) {
@@ -375,12 +361,9 @@ impl PolicyCommand {
     pub(super) fn run(&self) -> Outcome {
         let group = Group::parse(&self.targets)?;
         let on_missing = self.on_missing.map(MissingRule::from);
-        let Self { runtime, min_copies, on_master_loss: wait_seconds, promote, .. } = *self;
-        let changes_rules = runtime.is_some()
-            || on_missing.is_some()
-            || min_copies.is_some()
-            || wait_seconds.is_some()
-            || promote.is_some();
+        let Self { runtime, min_copies, promote, .. } = *self;
+        let changes_rules =
+            runtime.is_some() || on_missing.is_some() || min_copies.is_some() || promote.is_some();
         if !changes_rules && self.witness.is_none() {
             let rules = group.status()?.rules.ok_or_else(|| {
                 Failure::new(format!(
@@ -405,7 +388,7 @@ impl PolicyCommand {
             };
             group.change(&MemberChange::Witness { path }, self.how)?;
         }
-        let rules = MemberChange::Rules { runtime, on_missing, min_copies, wait_seconds, promote };
+        let rules = MemberChange::Rules { runtime, on_missing, min_copies, promote };
         match changes_rules {
             true => group.change(&rules, self.how),
             false => Ok(()),
