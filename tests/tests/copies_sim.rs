@@ -131,3 +131,32 @@ fn what_a_failed_barrier_left_in_a_cache_is_made_to_last() {
     };
     assert_eq!(outcome(&plan), None);
 }
+
+/// A copy came in sync with a commit that the only other one failed to take: it was gone on with, and
+/// the other one, which knew of nothing, might have been as well (I13).
+#[test]
+fn a_copy_that_has_just_joined_does_not_go_on_without_those_of_before() {
+    let steps = [
+        Step::new(Action::Pull, 47051960616025179),
+        Step::new(Action::Members, 70715588191045995),
+        Step::new(Action::Promote, 54069271331955904),
+        Step::new(Action::Remount, 7247030277404317),
+        Step::new(Action::GiveBack, 8254021694680859),
+        Step::new(Action::Resync, 54534552903000621),
+        Step::new(Action::Lose, 50031552704199570),
+        Step::new(Action::Cut, 59334743848518497),
+        Step::new(Action::Pull, 42656557392453908),
+        Step::new(Action::BeginScan, 37859004091379117),
+    ];
+    let plan = Plan {
+        seed: 700752,
+        sizes: vec![1100 << 20, 64 << 20],
+        victim: None,
+        work: 30,
+        cache: 64 << 10,
+        is_crowded: false,
+        policy: Policy { runtime: Runtime::Any, ..Policy::default() },
+        steps: steps.to_vec(),
+    };
+    assert_eq!(outcome(&plan), None);
+}

@@ -39,6 +39,8 @@ pub struct Lineage {
     is_lagging: bool,
     /// The rule before this commit, which changes it.
     old_rule: Option<Runtime>,
+    /// The members of the epoch of the last commit, or those of the one that was found that are here.
+    settled_members: u8,
     /// The next header may say that there are no copies any more.
     is_ending: bool,
     /// The headers say that there are no copies any more.
@@ -61,13 +63,14 @@ impl Lineage {
         let spells = core::array::from_fn(|copy| {
             Spell::new(Faults::of(&live, u8::try_from(copy).unwrap_or(u8::MAX)))
         });
-        let old_rule = None;
+        let (old_rule, settled_members) = (None, settled_members(&group, is_lagging));
         let lineage = Self {
             group,
             pending,
             told,
             is_lagging,
             old_rule,
+            settled_members,
             is_ending,
             is_stripped,
             spells,
@@ -143,7 +146,13 @@ impl Lineage {
         let left = group.in_sync() & !copies;
         let is_enough =
             group.in_sync() & copies == 0 || left.count_ones() >= u32::from(group.min_copies);
-        is_enough && rules.into_iter().flatten().all(|rule| may_continue(rule, members, left))
+        // and as long as an epoch is on nobody's media for sure, so has what the one before allows: its
+        // members go by that if they did not get this one
+        let settled = self.settled_members;
+        is_enough
+            && rules.into_iter().flatten().all(|rule| {
+                may_continue(rule, members, left) && may_continue(rule, settled, left & settled)
+            })
     }
 
     /// Copies that had too many faults of late, as far as the volume can do without them: one with bad
@@ -279,6 +288,7 @@ impl Lineage {
     fn committed(&mut self, tid: Tid) {
         let attached = self.set().attached();
         self.old_rule = None;
+        self.settled_members = self.group.epoch.members;
         self.is_lagging = false;
         self.group.flush_seq = self.group.flush_seq.saturating_add(1);
         let (in_sync, time) = (self.group.in_sync(), self.group.commit_time);
@@ -359,6 +369,17 @@ const BAD_MAX: u64 = 32;
 const WRITES_MAX: u64 = 3;
 /// How long a spell is: ten minutes.
 const SPELL_MICROSECONDS: u64 = 10 * 60 * 1_000_000;
+
+/// The members by which those may go who know the least. A member that was caught by a crash before it
+/// got its header may not know of the epoch that was found, only of the one before. Members that are
+/// missing were left behind lawfully, or by the operator's word.
+fn settled_members(group: &CopyGroup, is_lagging: bool) -> u8 {
+    let before = group.past.first().filter(|_| is_lagging).map_or(0, |epoch| epoch.members);
+    match before & group.in_sync() {
+        0 => group.epoch.members & group.in_sync(),
+        here => here,
+    }
+}
 
 /// The copies in a mask.
 fn each(copies: u8) -> impl Iterator<Item = u8> {

@@ -67,7 +67,7 @@ pub struct Life {
     /// Disks that lost what they held, and are not in sync yet.
     lost: u8,
     /// What a disk held once.
-    image: Option<(u8, RamDisk)>,
+    image: Option<(u8, RamDisk, bool)>,
     /// Disks that hold the newest epoch; others may go on where the operator said so.
     line: u8,
     /// The operator's word left copies behind that may go on by the rules of the group.

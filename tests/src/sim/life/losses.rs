@@ -63,11 +63,12 @@ impl Life {
     pub(super) fn put_back(&mut self) -> Result<(), Stop> {
         self.commit(true)?;
         let disks = self.replaceable();
-        let Some((disk, image)) = self.image.take() else {
+        let Some((disk, image, was_lost)) = self.image.take() else {
             let sound: Vec<u8> = disks.into_iter().filter(|one| self.bay.is_sound(*one)).collect();
             if !sound.is_empty() {
                 let disk = *self.random.pick(&sound);
-                self.image = Some((disk, self.bay.durable_disk(disk)));
+                let was_lost = self.lost & 1 << disk != 0;
+                self.image = Some((disk, self.bay.durable_disk(disk), was_lost));
             }
             return Ok(());
         };
@@ -83,6 +84,8 @@ impl Life {
         self.host = None;
         self.bay.put(disk, &image);
         self.old |= 1 << disk;
+        // it had no root of its own then
+        self.lost |= u8::from(was_lost) << disk;
         self.ran.losses += 1;
         Ok(self.settle()?)
     }

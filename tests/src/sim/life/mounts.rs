@@ -51,7 +51,9 @@ impl Life {
         let members = self.in_sync();
         let lost = self.host().volume().copies().map_or(0, |live| live.lost());
         let left = members & self.fine() & !lost & !self.victim();
-        if may_continue(self.runtime(), members, left) {
+        let (rule, line) = (self.runtime(), self.line);
+        // a copy that has just joined may not go on without those of before: they may not know of it
+        if may_continue(rule, members, left) && may_continue(rule, line, left & line) {
             return Err(format!("I16: halted, though {left:b} of {members:b} may go on"));
         }
         self.ran.halts += 1;
