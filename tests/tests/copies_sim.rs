@@ -81,7 +81,7 @@ fn fresh_seeds() {
     let first = now.map_or(1, |now| now.as_secs()) << 10;
     let first = setting("FARRIER_SIM_FRESH", first);
     println!("from {first} on");
-    lives(first, setting("FARRIER_SIM_FRESH_RUNS", 100));
+    lives(first, setting("FARRIER_SIM_FRESH_RUNS", 25));
 }
 
 /// A disk that lost its blocks and kept its headers was attached while mounted, and believed what it had

@@ -48,7 +48,12 @@ impl Life {
                 return Err(Stop::Wrong(format!("I6: copy {disk} was read: {traffic:?}")));
             }
         }
+        // the look at media does not see what was deleted and is open
+        let has_orphans = self
+            .host()
+            .with_memory(|memory| memory.trees().any(|(_, tree)| tree.orphans().next().is_some()));
         if is_quiet
+            && !has_orphans
             && !self.plan.is_crowded
             && let Some(before) = &before
         {
