@@ -183,7 +183,9 @@ impl Life {
         let device = self.device(slot);
         let is_sound = self.bay.is_sound(slot);
         // what was put back or promoted may be of another history, and what is lost is of none
-        let is_odd = self.is_parted || (self.old | self.lost | self.victim()) & 1 << slot != 0;
+        let is_odd = self.is_parted
+            || (self.old | self.lost | self.victim()) & 1 << slot != 0
+            || !self.has_headers(slot);
         let (commits, now) = (self.commits(), settled(&self.trees));
         self.maybe.push(now.clone());
         let attached = ready(self.host().attach_copy(device, is_asked_for));
