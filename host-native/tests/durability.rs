@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use common::can_mount;
 use common::volume::{Numbers, Service, Volume, noise};
+use common::{can_mount, farrier, fresh, is_mounted, wait_for};
 
 #[test]
 fn every_fsync_reaches_the_device() {
@@ -395,3 +395,29 @@ impl Writer {
 }
 
 const FOLDER: &str = "files";
+
+/// Whoever asks his own mount and is killed meanwhile neither answers nor ends.
+#[test]
+fn a_mount_that_is_killed_as_it_begins_ends() {
+    if !can_mount() {
+        return;
+    }
+    let volume = Volume::new("killed-early", "64M");
+    for _ in 0..10 {
+        let path = fresh("killed-early-mount");
+        let mut child = farrier()
+            .args(["mount", "--foreground"])
+            .args([&volume.image, &path])
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while !is_mounted(&path) {
+            assert!(child.try_wait().unwrap().is_none());
+        }
+        child.kill().unwrap();
+        wait_for("the process ends", || child.try_wait().unwrap().is_some());
+        let _ = farrier().args(["umount", "--lazy"]).arg(&path).output();
+        let _ = std::fs::remove_dir(&path);
+    }
+    volume.assert_clean();
+}

@@ -72,15 +72,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers requests about the mount at `directory`, which has to be served already.
+    /// Answers requests about the mount whose files are on `device`, by the kernel's number.
     ///
     /// # Errors
     /// What the system says.
     pub fn start(
-        directory: &Path,
+        device: u64,
         answer: impl Fn(&Request) -> Reply + Send + 'static,
     ) -> io::Result<Self> {
-        let device = std::fs::metadata(directory)?.dev();
         let address = address(device)?;
         let listener = UnixListener::bind_addr(&address)?;
         let is_stopped = Arc::new(AtomicBool::new(false));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -115,7 +115,7 @@ pub struct Mounted {
 
 impl Mounted {
     /// Mounts `tree` at `directory` and serves it with threads of its own. Read errors are told to
-    /// `tell`, each once. When this returns, the mount answers.
+    /// `tell`, each once. Whoever asks the mount from then on gets an answer.
     ///
     /// # Errors
     /// Why it cannot be mounted.
@@ -146,9 +146,12 @@ impl Mounted {
             .name("fuse".to_owned())
             .spawn(move || session.run())
             .map_err(|error| MountError::Other(directory.clone(), error.to_string()))?;
-        // The first answer, and a hint to the kernel that only root may give.
-        if let Ok(root) = std::fs::metadata(&directory) {
-            let device = (rustix::fs::major(root.dev()), rustix::fs::minor(root.dev()));
+        // From the kernel's list, and not by asking the mount: who is killed while he waits for an
+        // answer of his own can neither give it nor end, for he holds the door that it comes through.
+        let device = mounted_at(&directory).ok().flatten().map(|mount| mount.device);
+        if let Some(device) = device {
+            // a hint to the kernel that only root may give
+            let device = (rustix::fs::major(device), rustix::fs::minor(device));
             let hint = format!("/sys/class/bdi/{}:{}/read_ahead_kb", device.0, device.1);
             let _ = std::fs::write(hint, KERNEL_AHEAD_KIB);
         }
@@ -161,7 +164,8 @@ impl Mounted {
         };
         // Where nobody can be asked, the mount works all the same.
         let is_asked = is_writable || image.volume().copies().is_some();
-        let requests = is_asked.then(|| Server::start(&directory, answer).ok()).flatten();
+        let device = device.filter(|_| is_asked);
+        let requests = device.and_then(|device| Server::start(device, answer).ok());
         Ok(Self { image, directory, server, requests })
     }
 

@@ -19,6 +19,8 @@ pub struct MountPoint {
     pub kind: String,
     /// What was mounted.
     pub source: OsString,
+    /// Number of the device that its files are on, by the kernel.
+    pub device: u64,
 }
 
 /// Why something cannot be unmounted. Each text names the directory and the remedy.
@@ -157,12 +159,15 @@ fn helper(path: &Path, directory: &Path, is_lazy: bool) -> Result<(), UnmountErr
 /// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/root rw`
 fn parse_line(line: &[u8]) -> Option<MountPoint> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let path = fields.nth(4)?;
+    let number = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let (major, minor) = number.split_once(':')?;
+    let path = fields.nth(1)?;
     let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
     Some(MountPoint {
         path: unescape(path).into(),
         kind: String::from_utf8_lossy(behind.next()?).into_owned(),
         source: unescape(behind.next()?),
+        device: rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?),
     })
 }
 
@@ -203,6 +208,7 @@ mod tests {
         assert_eq!(mount.path, Path::new("/a b"));
         assert_eq!(mount.kind, "fuse.farrier");
         assert_eq!(mount.source, "/x\\y");
+        assert_eq!(mount.device, rustix::fs::makedev(98, 0));
         assert_eq!(parse_line(b""), None);
     }
 
