@@ -3,6 +3,7 @@
 use farrier_core::drive::ready;
 use farrier_core::drive::scrub::Scrub;
 use farrier_core::error::Error;
+use farrier_core::units::MediaOffset;
 
 use super::super::bay::Silent;
 use super::super::media::Walked;
@@ -157,6 +158,13 @@ impl Life {
         let Some(walked) = self.walked()? else { return Ok(()) };
         let target = *self.random.pick(&each(good).collect::<Vec<_>>());
         let mut places = walked.places(target);
+        // what did not stay where it was written is not written there again, but elsewhere
+        if let Some(live) = self.host().volume().copies() {
+            places.retain(|offset| !live.is_bad(target, MediaOffset(*offset)));
+        }
+        if places.is_empty() {
+            return Ok(());
+        }
         let count = 1 + self.random.below(6);
         while places.len() as u64 > count {
             let at = self.random.below(places.len() as u64);
