@@ -2,7 +2,7 @@
 //! (copies 3.4, R4).
 //!
 //! A [heal](super::heal) whose write fails, or comes back as something else, notes the place
-//! ([`Moves`]). Nothing is put there any more, and [`relocate`] looks for what refers to it: a walk
+//! (`Moves`). Nothing is put there any more, and [`relocate`] looks for what refers to it: a walk
 //! from the super-root that goes only where something of that transaction or a newer one can be. What
 //! it finds is filled in at another place, as if it had not been on that copy, and the tables above are
 //! written anew. The copy stays in sync.
