@@ -356,6 +356,7 @@ pub struct Rules {
     /// Copies in sync that a mount for writing needs, 1 to 4.
     pub min_copies: u8,
     /// Seconds that a mount waits for the last copy that was lost to come back.
+    /// Kept, and nobody goes by it yet.
     pub wait_seconds: u16,
     /// Seconds that a mount may give up to go on from an older state; `None`: never.
     pub promote: Option<u32>,

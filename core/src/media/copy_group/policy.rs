@@ -43,6 +43,7 @@ pub struct Policy {
     pub witness: bool,
     /// How long a mount waits for the last copy that was lost to come back, in seconds, before it
     /// gives up what was changed since the last commit.
+    /// Kept, and nobody goes by it yet.
     pub wait_seconds: u16,
     /// How much a mount may give up, in seconds, to go on from an older state where no copy is here
     /// that holds everything; `None`: only the operator may.
