@@ -417,7 +417,7 @@ fn a_mount_that_is_killed_as_it_begins_ends() {
         child.kill().unwrap();
         wait_for("the process ends", || child.try_wait().unwrap().is_some());
         let _ = farrier().args(["umount", "--lazy"]).arg(&path).output();
-        let _ = std::fs::remove_dir(&path);
+        let _ = fs::remove_dir(&path);
     }
     volume.assert_clean();
 }
