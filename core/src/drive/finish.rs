@@ -520,7 +520,7 @@ async fn write_shadows<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<
     let (checks, lineage) = (*flusher.writer.checks(), flusher.lineage.as_ref());
     for (copy, header) in flusher.headers.iter_mut().filter(|(_, header)| header.is_single()) {
         name_copies(*copy, header, lineage);
-        let (_, bytes) = header.again(&checks);
+        let bytes = header.shadow(&checks);
         for (offset, bytes) in header.changes(SHADOW_OFFSET, bytes) {
             host.write_header(*copy, offset, bytes).await?;
         }

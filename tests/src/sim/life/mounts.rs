@@ -23,6 +23,10 @@ impl Life {
         if self.random.once_in(2) {
             self.commit(false)?;
         }
+        if self.bay.is_dark() {
+            // it may have met what is of no account, such as a last word to a copy that left
+            return Err(Stop::Dark);
+        }
         self.settle()?;
         Ok(())
     }
