@@ -98,8 +98,12 @@ pub async fn to_copies<H: WriteHost>(
     live.set(&set);
     live.turn_on();
     flusher.writer.set_copies(set);
-    flusher.lineage =
-        Some(super::finish::Lineage::new(group, (None, Told::default()), false, Arc::clone(live)));
+    flusher.lineage = Some(super::finish::Lineage::new(
+        group,
+        (None, Told::default()),
+        (false, false),
+        Arc::clone(live),
+    ));
     every_header(host, flusher).await?;
     put_version(flusher.header_mut().raw_mut(), Version::Copies);
     every_header(host, flusher).await?;

@@ -54,7 +54,7 @@ impl Lineage {
     pub(super) fn new(
         mut group: CopyGroup,
         (pending, told): (Option<Mint>, Told),
-        is_lagging: bool,
+        (is_lagging, is_uninformed): (bool, bool),
         live: Arc<LiveCopies>,
     ) -> Self {
         // the number of the next flush: the last one that was found has its own
@@ -63,7 +63,7 @@ impl Lineage {
         let spells = core::array::from_fn(|copy| {
             Spell::new(Faults::of(&live, u8::try_from(copy).unwrap_or(u8::MAX)))
         });
-        let (old_rule, settled_members) = (None, settled_members(&group, is_lagging));
+        let (old_rule, settled_members) = (None, settled_members(&group, is_uninformed));
         let lineage = Self {
             group,
             pending,
@@ -373,8 +373,8 @@ const SPELL_MICROSECONDS: u64 = 10 * 60 * 1_000_000;
 /// The members by which those may go who know the least. A member that was caught by a crash before it
 /// got its header may not know of the epoch that was found, only of the one before. Members that are
 /// missing were left behind lawfully, or by the operator's word.
-fn settled_members(group: &CopyGroup, is_lagging: bool) -> u8 {
-    let before = group.past.first().filter(|_| is_lagging).map_or(0, |epoch| epoch.members);
+fn settled_members(group: &CopyGroup, is_uninformed: bool) -> u8 {
+    let before = group.past.first().filter(|_| is_uninformed).map_or(0, |epoch| epoch.members);
     match before & group.in_sync() {
         0 => group.epoch.members & group.in_sync(),
         here => here,

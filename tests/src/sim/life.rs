@@ -73,6 +73,8 @@ pub struct Life {
     /// The operator's word left copies behind that may go on by the rules of the group.
     is_parted: bool,
     scan: Option<Bulkfree>,
+    /// Copies that were in sync when it began, and have been ever since.
+    scanned: u8,
     /// A flush made room, perhaps by a scan of its own.
     is_overtaken: bool,
     time: u64,
@@ -137,6 +139,7 @@ impl Life {
             line: shown,
             is_parted: false,
             scan: None,
+            scanned: 0,
             is_overtaken: false,
             time: 0,
             step: 0,
@@ -355,6 +358,7 @@ impl Life {
     fn acknowledged(&mut self, trees: Trees, line: u8) {
         self.ran.commits += 1;
         self.line = line;
+        self.scanned &= line;
         (self.old, self.lost) = (self.old & !line, self.lost & !line);
         // a copy that was left in the midst of a commit may show that for ever
         let mut past = std::mem::take(&mut self.maybe);

@@ -39,6 +39,9 @@ pub struct Walked {
     /// Copies that are attached and not in sync.
     pub behind: u8,
     owners: BTreeMap<(u8, u64), Owner>,
+    /// The copies that lack what lies at an address, as far as those who refer to it by the same
+    /// transaction said so: others are filled in by themselves.
+    told: BTreeMap<(u8, u64, u64), u8>,
 }
 
 impl Walked {
@@ -67,8 +70,6 @@ pub struct Lacking {
 struct Owner {
     len: u64,
     code: [u8; 40],
-    /// The copies that lack it, as far as anybody who refers to it said so.
-    lacking: u8,
 }
 
 struct Walk<'a> {
@@ -202,11 +203,13 @@ impl Walk<'_> {
         let mut code = [0; 40];
         code.copy_from_slice(&raw.check[..40]);
         let places = || addresses.iter().filter(|(copy, _)| counts & 1 << copy != 0);
-        // one that was filled in is of a later transaction than others to the same block
-        let known = places().filter_map(|place| self.walked.owners.get(&(place.0, place.1.0)));
-        let known = known.fold(0, |mask, owner| mask | owner.lacking);
+        let tid = raw.mirror_tid.get();
+        let told = &mut self.walked.told;
+        let known = places().filter_map(|place| told.get(&(place.0, place.1.0, tid)));
+        let known = known.fold(0, |mask, lacking| mask | lacking);
         let lacking = self.here & !counts;
-        let owner = Owner { len: len as u64, code, lacking: lacking | known };
+        told.extend(places().map(|place| ((place.0, place.1.0, tid), lacking | known)));
+        let owner = Owner { len: len as u64, code };
         let checks = Checks::with_crc32c(crc32c::crc32c);
         let mut is_new = false;
         for (copy, offset) in places() {

@@ -149,7 +149,8 @@ impl Life {
     /// A side of a split that has everything: power went while a new epoch was written.
     fn side(&self, bay: &Bay, copies: lineage::Options) -> Option<u8> {
         each(self.shown).find(|slot| {
-            let chosen = lineage::Options { master: Some(*slot), ..copies };
+            // members may be missing on that side as well
+            let chosen = lineage::Options { master: Some(*slot), accept_missing: true, ..copies };
             let now = || [&self.acked].into_iter().chain(&self.maybe);
             open(bay, chosen).is_ok_and(|host| now().any(|one| compare_all(&host, one).is_ok()))
         })
