@@ -119,8 +119,7 @@ fn follower(book: &CopyGroup, one: &Record<'_>) -> Return {
     // One that is being brought up to date gets a header with every commit. Where that of the last one
     // is not there, a crash may have come before it, or the copy was put back: what it got is filled in
     // once more.
-    let was_attached = matches!(copy.state, CopyState::Resync | CopyState::Stale | CopyState::New);
-    let is_behind = was_attached && one.group.flush_seq < book.flush_seq;
+    let is_behind = copy.state == CopyState::Resync && one.group.flush_seq < book.flush_seq;
     let is_older = is_behind || one.tid < copy.barrier_tid;
     let is_clean = copy.state == CopyState::InSync;
     // one that was in sync once has a root of its own: where that is lost, more may be
