@@ -81,8 +81,8 @@ impl Life {
     ) -> Result<(), String> {
         let (mut reads, mut tables) = (0, 0);
         for lacking in each(behind).map(|copy| before.lacking[usize::from(copy)]) {
-            reads += lacking.leaves + lacking.tables;
-            tables += lacking.table_bytes;
+            reads += lacking.leaves + lacking.tables + lacking.repeats;
+            tables += lacking.table_bytes + lacking.repeat_bytes;
         }
         let mut asked = 0;
         for (disk, Traffic { reads: count, written_bytes, .. }) in traffic {
