@@ -11,7 +11,7 @@ mod pfs;
 
 use std::collections::BTreeMap;
 
-use farrier_core::copies::lineage;
+use farrier_core::copies::{CopySlot, lineage};
 use farrier_core::dirty::Memory;
 use farrier_core::drive::commit::Flusher;
 use farrier_core::drive::ready;
@@ -196,6 +196,21 @@ impl Life {
         }
     }
 
+    /// What the mounted volume knows of its copies, for messages.
+    fn told_group(&self) -> String {
+        let group = self.host.as_ref().and_then(|host| {
+            host.with_flusher(|flusher| Some(flusher?.lineage()?.group().clone()))
+        });
+        let Some(group) = group else { return "not mounted".into() };
+        let told = |slot: &CopySlot| {
+            let (state, tid) = (slot.state.name(), slot.barrier_tid.0);
+            format!("{state} up to {tid}, not {:?}", slot.distrust)
+        };
+        let slots = group.slots.each_ref().map(told);
+        let (members, seq) = (group.epoch.members, group.epoch.seq);
+        format!("flush {}, epoch {seq} of {members:b}, {slots:?}", group.flush_seq)
+    }
+
     fn found(&mut self) -> Result<(), String> {
         let host = open(&self.view, lineage::Options::default())?;
         for label in [b"LOCAL".to_vec(), b"DATA".to_vec()] {
@@ -270,7 +285,7 @@ impl Life {
     }
 
     fn act(&mut self, step: Step) -> Result<(), Stop> {
-        self.tell(|| format!("{step:?}"));
+        self.tell(|| format!("{step:?}, {}", self.told_group()));
         self.work()?;
         match step.action {
             Action::Rest => {}
