@@ -89,6 +89,12 @@ impl Life {
             opened = self.opened(&bay, copies);
         }
         let host = opened.map_err(|error| format!("mounting {shown:b}: {error:?}"))?;
+        if host.volume().header().mirror_tid() != looked.volume().header().mirror_tid() {
+            // nor its root of a commit that nobody was told of
+            let others = self.bay.show(shown & !self.victim()).fork();
+            let copies = lineage::Options { accept_missing: true, ..copies };
+            self.adopt(&open(&others, copies)?)?;
+        }
         self.time += 1;
         let mut id = [0; 16];
         id[8..].copy_from_slice(&(self.time + 1).to_le_bytes());
