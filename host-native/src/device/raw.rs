@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use farrier_core::error::FaultCause;
 use rustix::buffer::spare_capacity;
-use rustix::fs::Advice;
+use rustix::fs::{Advice, FsWord};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::lane::Calls;
@@ -17,13 +18,22 @@ use super::lane::Calls;
 pub(super) struct Raw {
     file: File,
     size: u64,
+    /// All of it is in memory: there is no device to wait for.
+    is_in_memory: bool,
     /// The system cannot tell what it has in memory.
     knows_no_cache: AtomicBool,
 }
 
+/// A file system that is memory and nothing else, by the number that Linux gives it.
+const TMPFS: FsWord = 0x0102_1994;
+
 impl Raw {
-    pub(super) const fn new(file: File, size: u64) -> Self {
-        Self { file, size, knows_no_cache: AtomicBool::new(false) }
+    pub(super) fn new(file: File, size: u64) -> Self {
+        // a block device lies on the file system of its name only
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let is_in_memory =
+            is_file && rustix::fs::fstatfs(&file).is_ok_and(|system| system.f_type == TMPFS);
+        Self { file, size, is_in_memory, knows_no_cache: AtomicBool::new(false) }
     }
 
     pub(super) const fn file(&self) -> &File {
@@ -36,6 +46,10 @@ impl Raw {
 
     /// Fills `bytes` with what the system has in memory, if it has all of it: that takes no time.
     pub(super) fn read_cached(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        if self.is_in_memory {
+            // if it fails, a plain read tells why
+            return self.file.read_exact_at(bytes, offset).is_ok();
+        }
         if self.knows_no_cache.load(Ordering::Relaxed) {
             return false;
         }
@@ -117,5 +131,34 @@ fn cause(error: Errno) -> FaultCause {
         Errno::ROFS => FaultCause::ReadOnly,
         Errno::NOSPC | Errno::DQUOT => FaultCause::NoSpace,
         other => FaultCause::Medium(other.raw_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Whether a file of a thousand bytes below `folder` is read without waiting, all of it and too much.
+    fn is_read_at_once(folder: &Path) -> (bool, bool) {
+        let path = folder.join(format!("farrier-raw-{}", std::process::id()));
+        std::fs::write(&path, [7; 1000]).unwrap();
+        let file = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let raw = Raw::new(file, 1000);
+        let mut bytes = [0; 1000];
+        let is_read = raw.read_cached(0, &mut bytes);
+        assert!(!is_read || bytes == [7; 1000]);
+        (is_read, raw.read_cached(1, &mut bytes))
+    }
+
+    #[test]
+    fn what_lies_in_memory_is_read_at_once() {
+        let memory = Path::new("/dev/shm");
+        if rustix::fs::statfs(memory).is_ok_and(|system| system.f_type == TMPFS) {
+            assert_eq!(is_read_at_once(memory), (true, false));
+        }
+        // elsewhere it may be, and is never too much
+        assert!(!is_read_at_once(&std::env::temp_dir()).1);
     }
 }
