@@ -20,6 +20,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::check::crc32c;
 use super::copy_group::COPY_GROUP_LEN;
+use super::dirhash::NAME_BIT;
 use super::raw::{RawDamageList, RawDamagedBlock, RawVolumeHeader};
 use crate::error::BlockKind;
 use crate::units::{Inum, Tid, WallTime};
@@ -67,6 +68,32 @@ impl DamagedBlock {
         place(self) == place(other)
     }
 
+    /// A stretch of a file that could not be read, as a read knows it.
+    #[must_use]
+    pub const fn unread(
+        pfs: u64,
+        inum: Inum,
+        (offset, len): (u64, u64),
+        seen: WallTime,
+    ) -> Self {
+        Self { pfs, inum, kind: BlockKind::Data, offset, len, tid: Tid(0), seen }
+    }
+
+    /// What it means to people that this block is lost.
+    #[must_use]
+    pub const fn lost(&self) -> Lost {
+        if self.inum.0 == 0 {
+            return Lost::Super;
+        }
+        let is_name = self.offset & NAME_BIT != 0;
+        match self.kind {
+            BlockKind::Inode => Lost::Inode,
+            _ if is_name => Lost::Names,
+            _ if self.inum.0 == Inum::ROOT.0 => Lost::Files,
+            _ => Lost::Stretch,
+        }
+    }
+
     fn parse(raw: &RawDamagedBlock) -> Option<Self> {
         Some(Self {
             pfs: raw.pfs.get(),
@@ -88,6 +115,21 @@ impl DamagedBlock {
         raw.tid.set(self.tid.0);
         raw.seen.set(self.seen.0);
     }
+}
+
+/// What is lost with a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// The list of PFSs, or a part of it.
+    Super,
+    /// Everything about a file or directory.
+    Inode,
+    /// A stretch of a file.
+    Stretch,
+    /// Names in a directory.
+    Names,
+    /// Files, by a range of inode numbers.
+    Files,
 }
 
 /// Blocks that are good on no copy.
@@ -305,6 +347,21 @@ mod tests {
         assert_eq!(second[0x28..0x30], 1_700_000_000_000_000_u64.to_le_bytes());
         assert_eq!((second[0x30], &second[0x31..]), (3, &[0; 15][..]));
         assert_eq!(bytes[0xc0..], [0; DAMAGE_LEN - 0xc0]);
+    }
+
+    #[test]
+    fn it_is_told_what_is_lost() {
+        let lost = |inum: u64, kind, offset| {
+            DamagedBlock { inum: Inum(inum), kind, offset, ..block(0) }.lost()
+        };
+        assert_eq!(lost(0, BlockKind::Indirect, 7), Lost::Super);
+        assert_eq!(lost(1, BlockKind::Inode, 7), Lost::Inode);
+        assert_eq!(lost(1, BlockKind::Indirect, 1024), Lost::Files);
+        assert_eq!(lost(1, BlockKind::Indirect, 1 << 63), Lost::Names);
+        assert_eq!(lost(1030, BlockKind::Dirent, 1 << 63 | 5), Lost::Names);
+        assert_eq!(lost(1030, BlockKind::Indirect, 0), Lost::Stretch);
+        let read = DamagedBlock::unread(5, Inum(9), (1 << 16, 1 << 16), WallTime(3));
+        assert_eq!((read.lost(), read.tid), (Lost::Stretch, Tid(0)));
     }
 
     #[test]
