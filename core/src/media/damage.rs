@@ -70,12 +70,7 @@ impl DamagedBlock {
 
     /// A stretch of a file that could not be read, as a read knows it.
     #[must_use]
-    pub const fn unread(
-        pfs: u64,
-        inum: Inum,
-        (offset, len): (u64, u64),
-        seen: WallTime,
-    ) -> Self {
+    pub const fn unread(pfs: u64, inum: Inum, (offset, len): (u64, u64), seen: WallTime) -> Self {
         Self { pfs, inum, kind: BlockKind::Data, offset, len, tid: Tid(0), seen }
     }
 
@@ -256,12 +251,8 @@ pub enum Noted {
 }
 
 /// The kinds of blocks that can be named, with their codes, which are those of a blockref.
-const KINDS: [(u8, BlockKind); 4] = [
-    (1, BlockKind::Inode),
-    (2, BlockKind::Indirect),
-    (3, BlockKind::Data),
-    (4, BlockKind::Dirent),
-];
+const KINDS: [(u8, BlockKind); 4] =
+    [(1, BlockKind::Inode), (2, BlockKind::Indirect), (3, BlockKind::Data), (4, BlockKind::Dirent)];
 
 fn kind_of(code: u8) -> Option<BlockKind> {
     KINDS.iter().find(|(one, _)| *one == code).map(|(_, kind)| *kind)
@@ -391,7 +382,8 @@ mod tests {
             assert!(unknown(&bytes), "{at}");
         }
         // a check code that is right proves nothing
-        for (at, with) in [(0, 0), (12, 2), (16, 64), (16, 0xff), (17, 0xff), (0x70, 0), (0x70, 5)] {
+        for (at, with) in [(0, 0), (12, 2), (16, 64), (16, 0xff), (17, 0xff), (0x70, 0), (0x70, 5)]
+        {
             let mut bytes = good;
             bytes[at] = with;
             sealed(&mut bytes);

@@ -136,10 +136,7 @@ pub fn explain_copies(
 }
 
 /// Decides, and takes into account what the copy that was decided for says of damage.
-fn judge(
-    chosen: &[Chosen],
-    options: &lineage::Options,
-) -> Result<(Decision, DamageList), Refused> {
+fn judge(chosen: &[Chosen], options: &lineage::Options) -> Result<(Decision, DamageList), Refused> {
     let found = found(chosen);
     let decision = decide(&found, options)?;
     let device = decision.devices.get(usize::from(decision.master)).copied().flatten();
