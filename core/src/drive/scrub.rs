@@ -358,7 +358,7 @@ impl Walk<'_> {
             self.note(&want, bad, good.is_some());
         }
         if good.is_none() {
-            good = self.from_behind(host, &want).await;
+            good = self.lent(host, &want).await;
         }
         if good.is_none() {
             self.lose(blockref, level, is_new && bad != 0);
@@ -367,7 +367,7 @@ impl Walk<'_> {
     }
 
     /// A block that no copy in sync could give, from one that is behind and has it.
-    async fn from_behind<H: WriteHost>(&self, host: &H, want: &Want) -> Option<Vec<u8>> {
+    async fn lent<H: WriteHost>(&self, host: &H, want: &Want) -> Option<Vec<u8>> {
         let (set, addresses) = (self.flusher.writer().copies()?, want.addresses()?);
         let behind = set.valid_mask(addresses.mask(), want.tid()) & set.attached() & !set.in_sync();
         for copy in each(behind) {

@@ -200,8 +200,8 @@ impl Writing {
         );
         if unreadable > 0 {
             let text = format!(
-                "{unreadable} blocks cannot be read from any copy; `farrier check` names what they \
-                 belong to"
+                "{unreadable} blocks cannot be read from any copy; `farrier copies status` names what \
+                 they belong to"
             );
             self.tell_event(EventKind::Damage, None, text);
         }
