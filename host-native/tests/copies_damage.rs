@@ -65,7 +65,7 @@ fn a_damaged_file_is_named_until_it_is_put_back() {
     spoil(&volume, &contents[3 * BLOCK..4 * BLOCK]);
     spoil(&volume, &contents[12 * BLOCK..13 * BLOCK]);
     let (text, code) = status(&volume.images);
-    assert!(code == 0 && !text.contains("damage"), "nobody has looked yet: {text}");
+    assert!(code == 0 && !text.contains("damage:"), "nobody has looked yet: {text}");
 
     // a read meets it
     let mount = volume.mount(&[]);
@@ -113,7 +113,7 @@ fn a_damaged_file_is_named_until_it_is_put_back() {
     assert_eq!(status(&[&mount.path]).1, 0, "{}", status(&[&mount.path]).0);
     end(mount);
     let (text, code) = status(&volume.images);
-    assert!(code == 0 && !text.contains("damage"), "{text}");
+    assert!(code == 0 && !text.contains("damage:"), "{text}");
 }
 
 #[test]
@@ -169,7 +169,10 @@ fn a_full_list_is_read_only_and_can_be_emptied() {
     fs::remove_file(mount.path.join("file")).unwrap();
     let (text, code) = scrub(&mount.path);
     assert_eq!(code, 0, "{text}");
-    assert_eq!(status(&[&mount.path]).1, 0, "{}", status(&[&mount.path]).0);
+    assert_eq!(json(&[&mount.path])["damage"], serde_json::json!([]));
     end(mount);
-    assert_eq!(status(&volume.images).1, 0);
+    // and the next mount may write
+    let mount = volume.mount(&[]);
+    fs::write(mount.path.join("file"), "again").unwrap();
+    end(mount);
 }
