@@ -32,7 +32,6 @@ pub mod syslog;
 mod witness;
 
 pub use crate::writing::ScrubWish;
-pub(crate) use damage::named as named_damage;
 pub use damage::{DamageStatus, LostPart};
 pub(crate) use events::Log;
 pub use events::{Event, EventKind};

@@ -60,6 +60,25 @@ impl From<Lost> for LostPart {
     }
 }
 
+/// What it comes to that a list is not empty, and what to do about it.
+pub(super) fn lost(list: &DamageList) -> (String, String) {
+    let count = list.blocks().len();
+    let what = match (count, list.is_full()) {
+        (1, false) => "1 block, which is named below,".to_owned(),
+        (_, false) => format!("{count} blocks, which are named below,"),
+        (0, true) => "more blocks than are known".to_owned(),
+        (_, true) => format!("{count} blocks, which are named below, and more,"),
+    };
+    let mut action =
+        "put the files back from a backup or delete them, then `farrier copies scrub`, \
+                      which looks again"
+            .to_owned();
+    if list.is_full() {
+        action.push_str("; do so before it is unmounted, or the next mount is read-only (FC-D09)");
+    }
+    (format!("{what} can be had from no copy"), action)
+}
+
 /// What a list names, with labels and paths as far as they can be read.
 pub(crate) fn named<H: Host>(list: &DamageList, volume: &Volume, host: &H) -> Vec<DamageStatus> {
     if list.blocks().is_empty() {

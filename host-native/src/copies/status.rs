@@ -15,9 +15,9 @@ use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{Copies, OpenOptions, Volume};
 use serde::{Deserialize, Serialize};
 
+use super::damage::{self, lost};
 use super::{
-    DamageStatus, Event, MissingRule, RuntimeRule, WitnessLine, named_damage, refused, rules,
-    with_paths,
+    DamageStatus, Event, MissingRule, RuntimeRule, WitnessLine, refused, rules, with_paths,
 };
 use crate::blocks::Blocks;
 use crate::device::Devices;
@@ -420,7 +420,7 @@ pub(crate) fn of_open(
             None => volume.copies().map(|live| live.master()),
         },
         copies,
-        damage: named_damage(list, volume, host),
+        damage: damage::named(list, volume, host),
         has_more_damage: list.is_full(),
         witness: group.policy.witness.then(|| witness_of(group, witness)),
         scrub: seen.scrub,
@@ -514,22 +514,7 @@ fn with_damage(verdict: Verdict, seen: &Seen, list: &DamageList) -> Verdict {
     if list.is_empty() {
         return verdict;
     }
-    let count = list.blocks().len();
-    let lost = match (count, list.is_full()) {
-        (1, false) => "1 block, which is named below, can be had from no copy".to_owned(),
-        (_, false) => format!("{count} blocks, which are named below, can be had from no copy"),
-        (0, true) => "more blocks than are known can be had from no copy".to_owned(),
-        (_, true) => {
-            format!("{count} blocks, which are named below, and more, can be had from no copy")
-        }
-    };
-    let mut action =
-        "put the files back from a backup or delete them, then `farrier copies scrub`, \
-                      which looks again"
-            .to_owned();
-    if list.is_full() {
-        action.push_str("; do so before it is unmounted, or the next mount is read-only (FC-D09)");
-    }
+    let (lost, action) = lost(list);
     // what else is wrong is told first, but for bad blocks, which are these
     if verdict.exit_code == 2 || seen.stalled.is_some() {
         let status = format!("{}; {lost}", verdict.status);
