@@ -14,6 +14,7 @@ use farrier_tests::ops::Random;
 use farrier_tests::rack::Rack;
 use farrier_tests::session::a_header;
 use farrier_tests::writing::WritingHost;
+use zerocopy::IntoBytes as _;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -198,5 +199,53 @@ fn a_copy_without_any_root_is_filled_in_anew() {
         while ready(mounted.host.resync(1 << 20)).unwrap().behind != 0 {}
         mounted.work(&mut random, 10).unwrap();
         each_holds(&rack, &[0, 1], &mounted.committed).unwrap();
+    }
+}
+
+/// A disk whose barriers do nothing may hold a header that the commit before left torn, beside the shadow
+/// of a commit that never came to its barrier: what that one names is on no other copy.
+#[test]
+fn a_shadow_counts_only_where_its_own_header_was_torn() {
+    let (rack, mut mounted, mut random) = used(&[64 * MIB, 64 * MIB], 3);
+    let read = |offset| ready(rack.read(DeviceIndex(0), offset, 0x1_0000)).unwrap();
+    let count = |header: &[u8]| u64::from_le_bytes(header[0x1050..0x1058].try_into().unwrap());
+    let mut headers: Vec<Vec<u8>> = Vec::new();
+    while headers.len() < 3 {
+        mounted.work(&mut random, 2).unwrap();
+        let header = read(0);
+        let follows = |last: &Vec<u8>| count(&header) == count(last) + 1;
+        if !headers.last().is_none_or(follows) {
+            headers.clear();
+        }
+        headers.push(header);
+    }
+    let [first, second, third] = <[_; 3]>::try_from(headers).unwrap();
+    assert_ne!(read(0x3f_0000), third, "the shadow says more");
+    let open_torn = |before: &[u8], after: &[u8], sector: usize| {
+        let mut torn = before.to_vec();
+        let range = sector * 512..(sector + 1) * 512;
+        torn[range.clone()].copy_from_slice(&after[range]);
+        let rack = rack.fork();
+        rack.patch(0, 0, &torn);
+        open(&rack, Options::default()).unwrap()
+    };
+    let differ = |one: &[u8], other: &[u8]| {
+        let sectors = one.chunks(512).zip(other.chunks(512)).enumerate();
+        let differ = sectors.filter(|(_, (one, other))| one != other);
+        differ.map(|(sector, _)| sector).collect::<Vec<_>>()
+    };
+    let sectors = differ(&second, &third);
+    assert!(sectors.len() > 3, "{sectors:?}");
+    for sector in sectors {
+        let volume = open_torn(&second, &third, sector);
+        let one = &volume.group().unwrap().headers()[0];
+        assert_eq!((one.copy, one.slot), (0, 4), "sector {sector}");
+        // it says nothing more than the header that it stands for
+        assert_eq!(one.header.raw().as_bytes(), third, "sector {sector}");
+    }
+    for sector in differ(&first, &second) {
+        let volume = open_torn(&first, &second, sector);
+        let decision = volume.group().unwrap().decision();
+        assert!(decision.notes.contains(&Note::NoHeader(DeviceIndex(0))), "sector {sector}");
     }
 }

@@ -5,8 +5,8 @@
 //! some of them. A life that goes wrong is told with
 //! the steps that are enough for it, unless `FARRIER_SIM_SHRINK=0`.
 
-use farrier_core::copies::{Policy, Runtime};
-use farrier_tests::sim::{Action, Plan, Ran, Step, outcome, run_plan, shrink};
+use farrier_core::copies::{OnMissing, Policy, Runtime};
+use farrier_tests::sim::{Action, Plan, Ran, Silent, Step, outcome, run_plan, shrink};
 
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -154,6 +154,64 @@ fn a_copy_that_has_just_joined_does_not_go_on_without_those_of_before() {
         victim: None,
         work: 30,
         cache: 64 << 10,
+        is_crowded: false,
+        policy: Policy { runtime: Runtime::Any, ..Policy::default() },
+        steps: steps.to_vec(),
+    };
+    assert_eq!(outcome(&plan), None);
+}
+
+/// A copy that was being brought up to date was put back to what it was before that, and believed what
+/// it had got since (I3).
+#[test]
+fn a_copy_that_was_put_back_while_it_was_filled_in_is_filled_in_again() {
+    let steps = [
+        Step::new(Action::PullPair, 62761141552614722),
+        Step::new(Action::PutBack, 60333002906898440),
+        Step::new(Action::Lose, 16547289131045306),
+        Step::new(Action::PutBack, 7076977142175805),
+    ];
+    let plan = Plan {
+        seed: 3_005_158,
+        sizes: vec![96 << 20, 64 << 20, 64 << 20],
+        victim: None,
+        work: 30,
+        cache: 1 << 20,
+        is_crowded: false,
+        policy: Policy {
+            runtime: Runtime::Any,
+            on_missing: OnMissing::Refuse,
+            ..Policy::default()
+        },
+        steps: steps.to_vec(),
+    };
+    assert_eq!(outcome(&plan), None);
+}
+
+/// A member that a crash caught between two headers of one epoch kept the others from going on without
+/// a disk that failed then (I16).
+#[test]
+fn whoever_lags_within_an_epoch_does_not_halt_the_others() {
+    let steps = [
+        Step::new(Action::PutBack, 54712166722921486),
+        Step::new(Action::Remount, 39700684632493836),
+        Step::new(Action::Remount, 10145736002196601),
+        Step::new(Action::Pull, 60749686072080939),
+        Step::new(Action::Members, 65648013374475958),
+        Step::new(Action::Resync, 20854399433880499),
+        Step::new(Action::GiveBack, 37174403732616969),
+        Step::new(Action::LosePair, 25923670222753159),
+        Step::new(Action::Cut, 66054681145897867),
+        Step::new(Action::PutBack, 63425303638032701),
+        Step::new(Action::Resync, 43245064532638675),
+    ];
+    let silent = Silent { flips: 20, lost: 100, astray: 0, reads: 100, lies: false };
+    let plan = Plan {
+        seed: 3_004_977,
+        sizes: vec![64 << 20; 3],
+        victim: Some((0, silent)),
+        work: 12,
+        cache: 1 << 20,
         is_crowded: false,
         policy: Policy { runtime: Runtime::Any, ..Policy::default() },
         steps: steps.to_vec(),

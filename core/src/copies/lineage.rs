@@ -104,6 +104,8 @@ pub struct Decision {
     pub group: CopyGroup,
     /// Members that need the master's header, a bit for each slot.
     pub lagging: u8,
+    /// Of those, the ones that do not know of the newest epoch.
+    pub uninformed: u8,
     /// The epoch that has to begin, if one has; never of a mount that writes nothing.
     pub mint: Option<Mint>,
     /// The newest transaction of all devices: the next one has to be greater.
@@ -187,6 +189,7 @@ pub fn decide(found: &[Found], options: &Options) -> Result<Decision, Refused> {
         master,
         devices: bench.devices(&group),
         lagging: bench.lagging() & members,
+        uninformed: bench.uninformed() & members,
         mint,
         after: bench.after(),
         group,
@@ -289,9 +292,21 @@ fn view_of(slot: u8, records: &[Record<'_>]) -> Result<Decision, Refused> {
         *place = Some(one.device);
     }
     let writable = Err(ReadOnly::OneCopy { slot });
-    let (lagging, mint, after, notes) = (0, None, one.tid, Vec::new());
+    let (lagging, uninformed) = (0, 0);
+    let (mint, after, notes) = (None, one.tid, Vec::new());
     let told = Told::default();
-    Ok(Decision { writable, master: slot, devices, group, lagging, mint, after, notes, told })
+    Ok(Decision {
+        writable,
+        master: slot,
+        devices,
+        group,
+        lagging,
+        uninformed,
+        mint,
+        after,
+        notes,
+        told,
+    })
 }
 
 /// The first reason not to write that the operator's word, as far as given, does not overcome.

@@ -101,7 +101,8 @@ pub async fn to_copies<H: WriteHost>(
     live.turn_on();
     flusher.writer.set_copies(set);
     let (told, known) = (Told::default(), Known::default());
-    let lineage = super::finish::Lineage::new(group, (None, told), false, Arc::clone(live), known);
+    let lineage =
+        super::finish::Lineage::new(group, (None, told), (false, false), Arc::clone(live), known);
     flusher.lineage = Some(lineage);
     every_header(host, flusher).await?;
     put_version(flusher.header_mut().raw_mut(), Version::Copies);

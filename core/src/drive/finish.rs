@@ -57,7 +57,7 @@ impl Lineage {
     pub(super) fn new(
         mut group: CopyGroup,
         (pending, told): (Option<Mint>, Told),
-        is_lagging: bool,
+        (is_lagging, is_uninformed): (bool, bool),
         live: Arc<LiveCopies>,
         known: Known,
     ) -> Self {
@@ -67,7 +67,7 @@ impl Lineage {
         let spells = core::array::from_fn(|copy| {
             Spell::new(Faults::of(&live, u8::try_from(copy).unwrap_or(u8::MAX)))
         });
-        let (old_rule, settled_members) = (None, settled_members(&group, is_lagging));
+        let (old_rule, settled_members) = (None, settled_members(&group, is_uninformed));
         let lineage = Self {
             group,
             pending,
@@ -379,8 +379,8 @@ const SPELL_MICROSECONDS: u64 = 10 * 60 * 1_000_000;
 /// The members by which those may go who know the least. A member that was caught by a crash before it
 /// got its header may not know of the epoch that was found, only of the one before. Members that are
 /// missing were left behind lawfully, or by the operator's word.
-fn settled_members(group: &CopyGroup, is_lagging: bool) -> u8 {
-    let before = group.past.first().filter(|_| is_lagging).map_or(0, |epoch| epoch.members);
+fn settled_members(group: &CopyGroup, is_uninformed: bool) -> u8 {
+    let before = group.past.first().filter(|_| is_uninformed).map_or(0, |epoch| epoch.members);
     match before & group.in_sync() {
         0 => group.epoch.members & group.in_sync(),
         here => here,
@@ -526,7 +526,7 @@ async fn write_shadows<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<
     let (checks, lineage) = (*flusher.writer.checks(), flusher.lineage.as_ref());
     for (copy, header) in flusher.headers.iter_mut().filter(|(_, header)| header.is_single()) {
         name_copies(*copy, header, lineage);
-        let (_, bytes) = header.again(&checks);
+        let bytes = header.shadow(&checks);
         for (offset, bytes) in header.changes(SHADOW_OFFSET, bytes) {
             host.write_header(*copy, offset, bytes).await?;
         }

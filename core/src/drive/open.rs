@@ -100,7 +100,7 @@ async fn open_copies<H: Host>(
     let lineage = Lineage::new(
         decision.group.clone(),
         (decision.mint, decision.told),
-        decision.lagging != 0,
+        (decision.lagging != 0, decision.uninformed != 0),
         Arc::clone(copies.live()),
         Known::new(copies.damage().clone()),
     );

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 use crate::media::check::Checks;
 use crate::media::header::{HEADER_STRIDE, VolumeHeader, seal};
 use crate::media::raw::{RawBlockref, RawVolumeHeader};
+use crate::media::shadow::shadow;
 use crate::media::{ZONE_RESERVED_LEN, header};
 use crate::units::Tid;
 
@@ -17,8 +18,10 @@ use crate::units::Tid;
 pub struct HeaderWriter {
     raw: Box<RawVolumeHeader>,
     slot: u64,
-    /// The header that was found, if it is a shadow: as it was, whatever is changed since.
+    /// The header that was found: as it was, whatever is changed since.
     found: Option<Vec<u8>>,
+    /// A shadow had to stand for it, and nobody has made it whole yet.
+    is_torn: bool,
     /// What was last written, by offset: only what differs has to be written over it.
     written: BTreeMap<u64, Vec<u8>>,
 }
@@ -52,7 +55,10 @@ impl HeaderWriter {
         Self {
             raw: Box::new(header.raw().clone()),
             slot: u64::from(slot),
-            found: (slot == header::SHADOW_SLOT).then(|| header.raw().as_bytes().to_vec()),
+            // nobody asks for it where a header has others beside it
+            found: VolumeHeader::is_single(header.volume_size())
+                .then(|| header.raw().as_bytes().to_vec()),
+            is_torn: slot == header::SHADOW_SLOT,
             written: BTreeMap::new(),
         }
     }
@@ -61,7 +67,7 @@ impl HeaderWriter {
     #[must_use]
     pub fn first(raw: Box<RawVolumeHeader>) -> Self {
         let slot = slot_count(raw.volu_size.get()) - 1;
-        Self { raw, slot, found: None, written: BTreeMap::new() }
+        Self { raw, slot, found: None, is_torn: false, written: BTreeMap::new() }
     }
 
     /// The transaction of the last commit.
@@ -116,6 +122,13 @@ impl HeaderWriter {
         (self.slot * HEADER_STRIDE, self.raw.as_bytes().to_vec())
     }
 
+    /// The shadow of the same header, on a volume that has room for one only.
+    pub fn shadow(&mut self, checks: &Checks) -> Vec<u8> {
+        let (offset, _) = self.again(checks);
+        let before = self.written.get(&offset).or(self.found.as_ref());
+        shadow(&self.raw, before.map(Vec::as_slice), checks)
+    }
+
     /// The super-root that the last header refers to.
     #[must_use]
     pub fn super_root(&self) -> Option<&RawBlockref> {
@@ -144,9 +157,11 @@ impl HeaderWriter {
     /// The last commit's header, if its shadow had to stand for it: it has to be made to last in
     /// slot 0 before the shadow is written over, or a second crash leaves neither.
     pub fn take_torn(&mut self) -> Option<Vec<u8>> {
-        let found = self.found.take()?;
+        if !core::mem::take(&mut self.is_torn) {
+            return None;
+        }
         self.slot = 0;
-        Some(found)
+        self.found.clone()
     }
 
     /// Whether the volume has room for one header only: a torn write then leaves none.
@@ -176,7 +191,7 @@ mod tests {
     fn writer() -> HeaderWriter {
         use zerocopy::FromZeros;
         let raw = Box::new(RawVolumeHeader::new_zeroed());
-        HeaderWriter { raw, slot: 0, found: None, written: BTreeMap::new() }
+        HeaderWriter { raw, slot: 0, found: None, is_torn: false, written: BTreeMap::new() }
     }
 
     #[test]

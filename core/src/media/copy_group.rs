@@ -497,6 +497,7 @@ impl CopyGroup {
         // the header says it when it is sealed
         raw.header_tid.set(0);
         raw.header_crc.set(0);
+        raw.changed = [0; 16];
         raw.epochs = [RawEpoch::new_zeroed(); EPOCHS_MAX + 1];
         for (raw, epoch) in raw.epochs.iter_mut().zip(self.history()) {
             store_epoch(epoch, raw);

@@ -282,25 +282,8 @@ impl VolumeHeader {
         volume_size < HEADER_STRIDE + super::ZONE_RESERVED_LEN
     }
 
-    /// Whether this header, a shadow, stands for the one that `torn` was to become: a write that was
-    /// cut short leaves sectors of this header and of the one before it.
-    ///
-    /// The one before it is of the transaction before. Of copies it may be of any older one: a copy
-    /// that missed some goes on with the others. Nobody but us writes those, and never without a
-    /// shadow.
-    #[must_use]
-    pub fn stands_for(&self, torn: &[u8]) -> bool {
-        let Ok(torn) = RawVolumeHeader::ref_from_bytes(torn) else {
-            return false;
-        };
-        let (tid, shadow) = (torn.mirror_tid.get(), self.mirror_tid().0);
-        torn.magic.get() == MAGIC
-            && torn.fsid == self.raw.fsid
-            && match self.version {
-                Version::Copies => tid <= shadow,
-                _ => tid == shadow || tid.checked_add(1) == Some(shadow),
-            }
-            && Self::is_single(self.volume_size())
+    pub(super) const fn with_raw(&self, raw: Box<RawVolumeHeader>) -> Self {
+        Self { raw, version: self.version }
     }
 
     /// What later arithmetic relies on: sizes that add up and fit a signed 64-bit number.

@@ -21,6 +21,7 @@ pub mod freemap;
 pub mod header;
 pub mod inode;
 pub mod raw;
+pub mod shadow;
 pub mod witness;
 
 /// A freemap leaf covers this much; its first 4 MiB are reserved (media format 1.1).

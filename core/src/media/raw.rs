@@ -255,7 +255,8 @@ pub struct RawCopyGroup {
     pub promote_seconds: U32,
     /// When the commit was made that the header is of.
     pub commit_time: U64,
-    pub reserved_70: [u8; 16],
+    /// In a shadow, the sectors by which its header differs from the one before it.
+    pub changed: [u8; 16],
     /// The current epoch and the 15 before it, newest first.
     pub epochs: [RawEpoch; 16],
     pub reserved_580: [u8; 128],

@@ -111,12 +111,11 @@ pub(super) fn judge(got: &[GotHeader], checks: &Checks) -> Vec<Candidate> {
             let is_first = other.device == read.device && other.slot == 0;
             bytes.as_ref().ok().filter(|_| is_first)
         })?;
-        let is_needed = VolumeHeader::parse(torn, checks).is_err() && header.stands_for(torn);
-        is_needed.then_some(Candidate {
-            device: read.device,
-            slot: SHADOW_SLOT,
-            header: Ok(header),
-        })
+        if VolumeHeader::parse(torn, checks).is_ok() {
+            return None;
+        }
+        let header = header.torn_header(torn, checks)?;
+        Some(Candidate { device: read.device, slot: SHADOW_SLOT, header: Ok(header) })
     });
     let stand_ins: Vec<_> = stand_ins.collect();
     let mut candidates: Vec<_> = got

@@ -11,7 +11,7 @@ mod pfs;
 
 use std::collections::BTreeMap;
 
-use farrier_core::copies::lineage;
+use farrier_core::copies::{CopySlot, lineage};
 use farrier_core::dirty::Memory;
 use farrier_core::drive::commit::Flusher;
 use farrier_core::drive::ready;
@@ -73,6 +73,8 @@ pub struct Life {
     /// The operator's word left copies behind that may go on by the rules of the group.
     is_parted: bool,
     scan: Option<Bulkfree>,
+    /// Copies that were in sync when it began, and have been ever since.
+    scanned: u8,
     /// A flush made room, perhaps by a scan of its own.
     is_overtaken: bool,
     time: u64,
@@ -137,6 +139,7 @@ impl Life {
             line: shown,
             is_parted: false,
             scan: None,
+            scanned: 0,
             is_overtaken: false,
             time: 0,
             step: 0,
@@ -191,6 +194,21 @@ impl Life {
         if self.show {
             println!("step {}: {}", self.step, text());
         }
+    }
+
+    /// What the mounted volume knows of its copies, for messages.
+    fn told_group(&self) -> String {
+        let group = self.host.as_ref().and_then(|host| {
+            host.with_flusher(|flusher| Some(flusher?.lineage()?.group().clone()))
+        });
+        let Some(group) = group else { return "not mounted".into() };
+        let told = |slot: &CopySlot| {
+            let (state, tid) = (slot.state.name(), slot.barrier_tid.0);
+            format!("{state} up to {tid}, not {:?}", slot.distrust)
+        };
+        let slots = group.slots.each_ref().map(told);
+        let (members, seq) = (group.epoch.members, group.epoch.seq);
+        format!("flush {}, epoch {seq} of {members:b}, {slots:?}", group.flush_seq)
     }
 
     fn found(&mut self) -> Result<(), String> {
@@ -267,7 +285,7 @@ impl Life {
     }
 
     fn act(&mut self, step: Step) -> Result<(), Stop> {
-        self.tell(|| format!("{step:?}"));
+        self.tell(|| format!("{step:?}, {}", self.told_group()));
         self.work()?;
         match step.action {
             Action::Rest => {}
@@ -355,6 +373,7 @@ impl Life {
     fn acknowledged(&mut self, trees: Trees, line: u8) {
         self.ran.commits += 1;
         self.line = line;
+        self.scanned &= line;
         (self.old, self.lost) = (self.old & !line, self.lost & !line);
         // a copy that was left in the midst of a commit may show that for ever
         let mut past = std::mem::take(&mut self.maybe);

@@ -39,6 +39,9 @@ pub struct Walked {
     /// Copies that are attached and not in sync.
     pub behind: u8,
     owners: BTreeMap<(u8, u64), Owner>,
+    /// The copies that lack what lies at an address, as far as those who refer to it by the same
+    /// transaction said so: others are filled in by themselves.
+    told: BTreeMap<(u8, u64, u64), u8>,
 }
 
 impl Walked {
@@ -60,6 +63,11 @@ pub struct Lacking {
     pub tables: u64,
     /// Their bytes.
     pub table_bytes: u64,
+    /// Those of them that are named by several transactions, once for each beyond the first: such were
+    /// filled in on another copy by different batches, and are filled in one by one again.
+    pub repeats: u64,
+    /// Their bytes.
+    pub repeat_bytes: u64,
 }
 
 /// What lies at an address.
@@ -157,7 +165,7 @@ impl Walk<'_> {
                 ));
             }
             let is_table = matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect);
-            let (is_new, unheard) = self.block(&raw, &want, counts)?;
+            let (is_new, unheard, known) = self.block(&raw, &want, counts)?;
             if !is_new && unheard == 0 {
                 continue;
             }
@@ -177,7 +185,11 @@ impl Walk<'_> {
             }
             let len = want.location().len() as u64;
             for (copy, lacking) in (0_u8..).zip(&mut self.walked.lacking) {
-                match (unheard & 1 << copy != 0, below.is_empty()) {
+                if unheard & known & 1 << copy != 0 {
+                    lacking.repeats += 1;
+                    lacking.repeat_bytes += len;
+                }
+                match (unheard & !known & 1 << copy != 0, below.is_empty()) {
                     (false, _) => {}
                     (true, true) => {
                         lacking.leaves += 1;
@@ -194,18 +206,27 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Looks at one block on each of its copies; whether it was not seen there before, and the copies
-    /// that lack it of which nobody said so before.
-    fn block(&mut self, raw: &RawBlockref, want: &Want, counts: u8) -> Result<(bool, u8), String> {
+    /// Looks at one block on each of its copies; whether it was not seen there before, the copies that
+    /// lack it of which nobody of the same transaction said so before, and those of which anybody did.
+    fn block(
+        &mut self,
+        raw: &RawBlockref,
+        want: &Want,
+        counts: u8,
+    ) -> Result<(bool, u8, u8), String> {
         let addresses = Addresses::of(raw).map_err(|fault| format!("I3: {fault:?}"))?;
         let len = want.location().len();
         let mut code = [0; 40];
         code.copy_from_slice(&raw.check[..40]);
         let places = || addresses.iter().filter(|(copy, _)| counts & 1 << copy != 0);
-        // one that was filled in is of a later transaction than others to the same block
+        let tid = raw.mirror_tid.get();
+        let told = &mut self.walked.told;
+        let known = places().filter_map(|place| told.get(&(place.0, place.1.0, tid)));
+        let told_before = known.fold(0, |mask, lacking| mask | lacking);
+        let lacking = self.here & !counts;
+        told.extend(places().map(|place| ((place.0, place.1.0, tid), lacking | told_before)));
         let known = places().filter_map(|place| self.walked.owners.get(&(place.0, place.1.0)));
         let known = known.fold(0, |mask, owner| mask | owner.lacking);
-        let lacking = self.here & !counts;
         let owner = Owner { len: len as u64, code, lacking: lacking | known };
         let checks = Checks::with_crc32c(crc32c::crc32c);
         let mut is_new = false;
@@ -227,7 +248,7 @@ impl Walk<'_> {
             }
         }
         self.walked.blocks += u64::from(is_new);
-        Ok((is_new, lacking & !known))
+        Ok((is_new, lacking & !told_before, known))
     }
 }
 

@@ -116,7 +116,11 @@ fn follower(book: &CopyGroup, one: &Record<'_>) -> Return {
     if copy.state == CopyState::Faulted {
         return Return::Faulted;
     }
-    let is_older = one.tid < copy.barrier_tid;
+    // One that is being brought up to date gets a header with every commit. Where that of the last one
+    // is not there, a crash may have come before it, or the copy was put back: what it got is filled in
+    // once more.
+    let is_behind = copy.state == CopyState::Resync && one.group.flush_seq < book.flush_seq;
+    let is_older = is_behind || one.tid < copy.barrier_tid;
     let is_clean = copy.state == CopyState::InSync;
     // one that was in sync once has a root of its own: where that is lost, more may be
     let is_lost = one.root_behind.is_none() && copy.left != EpochId::NONE;
@@ -207,6 +211,13 @@ impl<'a> Bench<'a> {
                 || one.root_behind != Some(0)
         };
         members.filter(is_behind).fold(0, |mask, one| mask | 1 << one.slot())
+    }
+
+    /// Members that a crash caught before they got the header that tells of the newest epoch.
+    pub(super) fn uninformed(&self) -> u8 {
+        let members = self.with_part(Part::Member);
+        let uninformed = members.filter(|one| one.group.epoch.id != self.book.epoch.id);
+        uninformed.fold(0, |mask, one| mask | 1 << one.slot())
     }
 
     /// Whether no copy that is not here can have gone on (redundancy design 3.6, step 5).

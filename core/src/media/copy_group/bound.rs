@@ -31,6 +31,30 @@ impl CopyGroup {
         }
     }
 
+    /// The transaction that the record in `header` says it is of, if it is whole.
+    pub(in crate::media) fn bound_tid(header: &RawVolumeHeader) -> Option<u64> {
+        let raw = RawCopyGroup::ref_from_bytes(&header.copyinfo[..COPY_GROUP_LEN]).ok()?;
+        is_whole(raw).then(|| raw.header_tid.get())
+    }
+
+    /// The sectors by which the header of the shadow `header` differs from the one before it, a bit
+    /// for each; 0 if it does not say.
+    pub(in crate::media) fn changed(header: &RawVolumeHeader) -> u128 {
+        let raw = RawCopyGroup::ref_from_bytes(&header.copyinfo[..COPY_GROUP_LEN]);
+        raw.ok().filter(|raw| is_whole(raw)).map_or(0, |raw| u128::from_le_bytes(raw.changed))
+    }
+
+    /// Has the record in `header`, if there is a whole one, say that.
+    pub(in crate::media) fn set_changed(header: &mut RawVolumeHeader, changed: u128) {
+        let raw = RawCopyGroup::mut_from_bytes(&mut header.copyinfo[..COPY_GROUP_LEN]);
+        if let Ok(raw) = raw
+            && is_whole(raw)
+        {
+            raw.changed = changed.to_le_bytes();
+            raw.crc.set(crc32c(&raw.as_bytes()[..CHECKED]));
+        }
+    }
+
     /// Whether the record in `header` is of the same transaction, and of what lies before it. One
     /// that does not say, or is damaged, is not found wrong here.
     pub(in crate::media) fn is_bound(header: &RawVolumeHeader) -> bool {

@@ -81,8 +81,8 @@ impl Life {
     ) -> Result<(), String> {
         let (mut reads, mut tables) = (0, 0);
         for lacking in each(behind).map(|copy| before.lacking[usize::from(copy)]) {
-            reads += lacking.leaves + lacking.tables;
-            tables += lacking.table_bytes;
+            reads += lacking.leaves + lacking.tables + lacking.repeats;
+            tables += lacking.table_bytes + lacking.repeat_bytes;
         }
         let mut asked = 0;
         for (disk, Traffic { reads: count, written_bytes, .. }) in traffic {
@@ -124,6 +124,7 @@ impl Life {
         let scan = ready(self.host().begin_bulkfree()).map_err(|error| self.told(error))?;
         self.done(commits, now);
         (self.scan, self.is_overtaken) = (Some(scan), false);
+        self.scanned = self.in_sync();
         Ok(())
     }
 
@@ -138,7 +139,7 @@ impl Life {
                 Ok(())
             }
             Ok(freed) => Err(Stop::Wrong(format!("I9: a scan found {freed:?}"))),
-            Err(Error::Busy) if self.is_overtaken => Ok(()),
+            Err(Error::Busy) if self.is_overtaken || self.scanned == 0 => Ok(()),
             Err(error) => Err(self.told(error)),
         }
     }

@@ -2,7 +2,7 @@
 //! is promoted, and what another one holds is given up.
 
 use farrier_core::copies::lineage;
-use farrier_core::copies::{CopyGroup, CopyState, EpochId};
+use farrier_core::copies::{CopyGroup, CopyState, EpochId, TransitionFault};
 use farrier_core::drive::change::Origin;
 use farrier_core::drive::copies::MemberError;
 use farrier_core::drive::promote;
@@ -134,6 +134,11 @@ impl Life {
             Ok(promotion) => promotion,
             // its freemap is behind its root
             Err(MemberError::Failed(Error::ReadOnly)) => return Ok(false),
+            // it was taken away by those who are given up
+            Err(MemberError::Transition(TransitionFault::State {
+                state: CopyState::Retired,
+                ..
+            })) => return Ok(false),
             Err(error) => return Err(format!("promoting {disk}: {error:?}")),
         };
         ready(promote::promote(&bay, &volume, &promotion))
