@@ -10,6 +10,7 @@ pub mod change;
 pub mod commit;
 pub mod convert;
 pub mod copies;
+pub mod damage;
 mod fill;
 mod finish;
 mod format;

@@ -20,6 +20,7 @@ use farrier_core::drive::pfs::PfsChange;
 use farrier_core::drive::{self, Host, read_any, ready};
 use farrier_core::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use farrier_core::error::{DeviceFault, Error, FaultCause};
+use farrier_core::media::damage::DamagedBlock;
 use farrier_core::storage::Storage;
 use farrier_core::units::DeviceIndex;
 use farrier_core::volume::{LiveCopies, Space, Volume};
@@ -242,7 +243,19 @@ impl Blocks {
             Some(writing) => writing.seen()?,
             None => copies::Seen::default(),
         };
-        copies::of_open(self.volume(), self.devices(), Some(seen), &self.store.witness)
+        copies::of_open(self.volume(), self.devices(), Some(seen), &self.store.witness, self)
+    }
+
+    /// The same of a volume that nobody has mounted.
+    pub(crate) fn copies_found(&self) -> Option<copies::Status> {
+        copies::of_open(self.volume(), self.devices(), None, &self.store.witness, self)
+    }
+
+    /// A stretch of a file could not be read from any copy: it is listed, where that can be written.
+    pub(crate) fn note_damage(&self, block: DamagedBlock) {
+        if let (Some(_), Some(writing)) = (self.volume().copies(), &self.writing) {
+            writing.note_damage(block);
+        }
     }
 
     /// Keeps for those who ask that a copy was made the master by rule.

@@ -3,6 +3,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
+//! | `damage` | what no copy can give, by the names of files |
 //! | `events` | what happened to copies, kept for a while |
 //! | `explain` | texts of the core with paths in place of device numbers |
 //! | `members` | changing the members of a group and its rules |
@@ -17,6 +18,7 @@
 //!
 //! What happens to copies while they are written is in [`writing`](crate::writing).
 
+mod damage;
 mod events;
 mod explain;
 mod members;
@@ -30,6 +32,7 @@ pub mod syslog;
 mod witness;
 
 pub use crate::writing::ScrubWish;
+pub use damage::{DamageStatus, LostPart};
 pub(crate) use events::Log;
 pub use events::{Event, EventKind};
 pub(crate) use explain::{may_write, notes, refused, with_paths};

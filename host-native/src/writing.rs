@@ -45,6 +45,7 @@ use farrier_core::drive::ready;
 use farrier_core::engine::Change;
 use farrier_core::error::Error;
 use farrier_core::fs::Pfs;
+use farrier_core::media::damage::DamagedBlock;
 
 use crate::blocks::Store;
 use commit::Progress;
@@ -121,6 +122,8 @@ pub(crate) struct Writing {
     /// On a volume of copies; one that has none may get some while it is open.
     watch: OnceLock<Watch>,
     scrubbing: Scrubbing,
+    /// What reads could not get from any copy; the next flush lists it.
+    unread: Mutex<Vec<DamagedBlock>>,
 }
 
 impl Writing {
@@ -143,6 +146,7 @@ impl Writing {
             watch: Watch::of(&flusher, options.only_named)
                 .map_or_else(OnceLock::new, OnceLock::from),
             scrubbing: Scrubbing::default(),
+            unread: Mutex::default(),
             flusher: Mutex::new(flusher),
             scanning: Mutex::default(),
             is_scanning: AtomicBool::new(false),

@@ -393,7 +393,7 @@ fn a_scrub_heals_what_nobody_reads() {
     spoil(b, &contents[..1 << 16]);
     let (text, code) = copies("scrub", &[a, b]);
     assert!(code == 3 && text.contains("2 bad blocks, 0 written again, 2 not"), "{text}");
-    assert!(text.contains("`farrier check` names the files"), "{text}");
+    assert!(text.contains("`farrier copies status` names the files"), "{text}");
 }
 
 #[test]

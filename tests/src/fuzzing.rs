@@ -16,6 +16,7 @@ use farrier_core::media::blockref::{Addresses, Blockref, slots};
 use farrier_core::media::check::{CheckCode, CheckMethod, Checks};
 use farrier_core::media::compress::{Compression, expand};
 use farrier_core::media::copy_group::CopyGroup;
+use farrier_core::media::damage::DamageList;
 use farrier_core::media::dirent::DirentHeader;
 use farrier_core::media::dirhash::dirhash;
 use farrier_core::media::freemap::{SEGMENT_CHUNKS, chunk_state, segments};
@@ -36,6 +37,8 @@ pub fn decoders(data: &[u8]) {
     let checks = Checks::PORTABLE;
     let _ = VolumeHeader::parse(data, &checks).map(|header| header.copy_group());
     let _ = CopyGroup::parse(data).map(|group| assert!(group.store() == *data));
+    let list = DamageList::parse(data);
+    assert_eq!(DamageList::parse(&list.store()), list);
     let _ = Inode::parse(data).map(|inode| (inode.direct_data().map(<[u8]>::len), inode.label()));
     for raw in slots(data) {
         let _ = Addresses::of(raw);

@@ -54,8 +54,10 @@ pub struct Options {
     pub only_copy: Option<u8>,
     /// What the witness said, if it could be asked.
     pub witness: Option<Heard>,
-    /// The list of known damage has no room for more.
+    /// The list of known damage has no room for more. The opening sets it by what it finds.
     pub damage_list_full: bool,
+    /// It may be full all the same: the operator is about to empty it.
+    pub accept_damage: bool,
 }
 
 /// A new epoch that has to begin before anything is acknowledged.
@@ -322,7 +324,7 @@ fn first_obstacle(
     if let Some(one) = records.iter().find(|one| unknown(one) != 0) {
         return Err(ReadOnly::Features { device: one.device, bits: unknown(one) });
     }
-    if options.damage_list_full {
+    if options.damage_list_full && !options.accept_damage {
         return Err(ReadOnly::DamageList);
     }
     let broken = found.iter().find_map(|one| Some((one.device, *one.group.as_ref().err()?)));

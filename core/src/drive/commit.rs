@@ -147,8 +147,8 @@ struct Flushed {
 
 /// Commits everything that was changed, and returns whether that was anything.
 ///
-/// With `always`, or if a copy lacks the newest header, a commit is made even if nothing was: space
-/// that was given back comes nearer to being used again.
+/// With `always`, if a copy lacks the newest header, or if damage was met, a commit is made even if
+/// nothing was: space that was given back comes nearer to being used again.
 ///
 /// # Errors
 /// What a device said, or damage in a table that had to be changed. The volume takes no more
@@ -160,8 +160,9 @@ pub async fn flush<H: WriteHost>(
 ) -> Result<bool, Error> {
     check_alive(host)?;
     let is_lagging = flusher.lineage.as_ref().is_some_and(Lineage::is_lagging);
+    let is_due = always || is_lagging || flusher.has_new_damage();
     let (frozen, super_root) = freeze(host);
-    if frozen.is_empty() && !always && !is_lagging && settle(host, flusher).await? {
+    if frozen.is_empty() && !is_due && settle(host, flusher).await? {
         return Ok(false);
     }
     commit_or_fail(host, flusher, frozen, super_root, None).await.map(|()| true)

@@ -26,6 +26,7 @@ use super::bulkfree::end_scan;
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive, flush};
 use super::copies::{MemberError, remove};
+use super::damage::Known;
 use super::open::load_freemap;
 use super::resync::{Filled, strip_some};
 use crate::copies::witness::Told;
@@ -34,6 +35,7 @@ use crate::dirty::{Memory, Tree};
 use crate::error::Error;
 use crate::media::addresses::is_plain;
 use crate::media::copy_group::{COPIES_MAX, COPY_GROUP_LEN, Epoch, INCOMPAT_PLAIN};
+use crate::media::damage::DamageList;
 use crate::media::header::{HEADER_SLOTS, Version};
 use crate::media::raw::{RawBlockref, RawVolumeHeader};
 use crate::units::{Tid, Uuid};
@@ -98,12 +100,10 @@ pub async fn to_copies<H: WriteHost>(
     live.set(&set);
     live.turn_on();
     flusher.writer.set_copies(set);
-    flusher.lineage = Some(super::finish::Lineage::new(
-        group,
-        (None, Told::default()),
-        (false, false),
-        Arc::clone(live),
-    ));
+    let (told, known) = (Told::default(), Known::default());
+    let lineage =
+        super::finish::Lineage::new(group, (None, told), (false, false), Arc::clone(live), known);
+    flusher.lineage = Some(lineage);
     every_header(host, flusher).await?;
     put_version(flusher.header_mut().raw_mut(), Version::Copies);
     every_header(host, flusher).await?;
@@ -233,9 +233,10 @@ async fn every_header<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(
     Ok(())
 }
 
-/// A header says that its volume has no copies.
+/// A header says that its volume has no copies, and so knows of no damage.
 pub(super) fn without_copies(raw: &mut RawVolumeHeader) {
     put_version(raw, Version::V1);
+    DamageList::EMPTY.put(raw);
 }
 
 /// Both versions know one volume, and nothing of its number or of a total.

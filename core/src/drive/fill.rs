@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use zerocopy::FromZeros;
 
 use super::change::WriteHost;
+use super::damage::{named, owner};
 use super::heal::each;
 use super::relocate::{BadBlocks, Cursor};
 use super::resync::Filled;
@@ -16,10 +17,11 @@ use crate::error::{BlockKind, Error};
 use crate::flush::{Stamp, Writer, valid};
 use crate::media::addresses::{Addresses, is_plain};
 use crate::media::blockref::{Blockref, address_key, slots};
+use crate::media::damage::{DAMAGE_MAX, DamagedBlock};
 use crate::media::inode::{CONTENT_START, INODE_LEN, Inode};
 use crate::media::raw::RawBlockref;
 use crate::tree::{Entry, NewNode, render_into};
-use crate::units::{Radix, Tid};
+use crate::units::{Radix, Tid, WallTime};
 
 /// What every entry of the tree is to be.
 pub(super) enum Goal {
@@ -55,6 +57,8 @@ pub(super) struct Fill<'w> {
     pub(super) is_cut: bool,
     /// What became of the file that was gone through last.
     pub(super) orphan: Option<Vec<u8>>,
+    /// Blocks that no copy could give.
+    pub(super) lost: Vec<DamagedBlock>,
 }
 
 /// A table that is being gone through.
@@ -199,7 +203,7 @@ impl Fill<'_> {
         let mut stored = None;
         if matches!(blockref.kind(), BlockKind::Inode | BlockKind::Indirect) {
             let Ok(block) = host.fetch(&want).await else {
-                self.done.unreadable += 1;
+                self.lose(&blockref, host.time());
                 return Ok(None);
             };
             if self.goal.is_off() {
@@ -251,10 +255,22 @@ impl Fill<'_> {
                 Ok(new)
             }
             Err(_) => {
-                self.done.unreadable += 1;
+                self.lose(&blockref, host.time());
                 Ok(None)
             }
         }
+    }
+
+    /// No copy could give a block. What a file has that is in no tree has no name to be told by.
+    fn lose(&mut self, blockref: &Blockref, now: Option<WallTime>) {
+        self.done.unreadable += 1;
+        if self.stack.iter().any(|frame| frame.is_orphan) || self.lost.len() > DAMAGE_MAX {
+            return;
+        }
+        let inodes = self.stack.iter().filter(|frame| frame.image.is_some());
+        let keys: Vec<u64> = inodes.skip(1).map(|frame| frame.raw.key.get()).collect();
+        let above = (!self.stack.is_empty()).then_some(&keys[..]);
+        self.lost.push(named(blockref, owner(above, blockref), now));
     }
 
     /// What a table became. One that nothing below was filled in of is only copied.

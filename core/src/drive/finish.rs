@@ -13,6 +13,7 @@ use zerocopy::FromZeros;
 use super::change::{Origin, WriteHost};
 use super::commit::Flusher;
 use super::convert::{may_be_without_copies, without_copies};
+use super::damage::Known;
 use super::witness::{is_heard, tell};
 use crate::copies::epoch::may_continue;
 use crate::copies::lineage::Mint;
@@ -48,6 +49,8 @@ pub struct Lineage {
     /// What went wrong of late, for each copy.
     spells: [Spell; COPIES_MAX],
     live: Arc<LiveCopies>,
+    /// What the next header says is good on no copy.
+    pub(super) known: Known,
 }
 
 impl Lineage {
@@ -56,6 +59,7 @@ impl Lineage {
         (pending, told): (Option<Mint>, Told),
         (is_lagging, is_uninformed): (bool, bool),
         live: Arc<LiveCopies>,
+        known: Known,
     ) -> Self {
         // the number of the next flush: the last one that was found has its own
         group.flush_seq = group.flush_seq.saturating_add(1);
@@ -75,6 +79,7 @@ impl Lineage {
             is_stripped,
             spells,
             live,
+            known,
         };
         lineage.tell_rules();
         lineage
@@ -287,6 +292,7 @@ impl Lineage {
 
     fn committed(&mut self, tid: Tid) {
         let attached = self.set().attached();
+        self.known.committed();
         self.old_rule = None;
         self.settled_members = self.group.epoch.members;
         self.is_lagging = false;
@@ -552,6 +558,7 @@ fn name_copies(copy: u8, header: &mut crate::flush::HeaderWriter, lineage: Optio
         without_copies(header.raw_mut());
     } else if let Some(group) = lineage.group.for_slot(copy) {
         group.put(header.raw_mut());
+        lineage.known.list().put(header.raw_mut());
     }
 }
 

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::commit::Flusher;
+use super::damage::Known;
 use super::finish::Lineage;
 use super::space::allocator;
 use super::{Host, REUSE_DELAY, run};
@@ -101,6 +102,7 @@ async fn open_copies<H: Host>(
         (decision.mint, decision.told),
         (decision.lagging != 0, decision.uninformed != 0),
         Arc::clone(copies.live()),
+        Known::new(copies.damage().clone()),
     );
     Ok((Flusher::of_copies(writer, headers, lineage), memory))
 }

@@ -127,11 +127,16 @@ pub(super) async fn walk<H: WriteHost>(
         moved: Vec::new(),
         is_cut: false,
         orphan: None,
+        lost: Vec::new(),
     };
     let filled = fill_all(host, &mut fill, *root.raw()).await;
     let is_through = !fill.is_cut;
     let (done, roots) = (fill.done, core::mem::take(&mut fill.roots));
+    let lost = core::mem::take(&mut fill.lost);
     let walked = Walked { done, moved: fill.moved, place: fill.place, is_through };
+    for block in lost {
+        flusher.note_damage(block);
+    }
     let committed = match filled {
         Ok((new, orphans)) if new.is_some() || !orphans.is_empty() => {
             let new = new.unwrap_or(*root.raw());

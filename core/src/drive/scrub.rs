@@ -11,6 +11,8 @@
 //! Invariants:
 //! * A block that several trees share is read once, as far as the memory set aside for that goes.
 //! * Each step gets on, however small its budget.
+//! * A block that is good on no copy is on the [list of damage](super::damage) from then on; at the
+//!   end that names nothing else. One that several trees share is named under the first of them.
 //!
 //! Only copies in sync are looked at: what others lack is filled in by a
 //! [resynchronisation](super::resync). The freemaps, which each copy has of its own, are not.
@@ -20,12 +22,14 @@ use alloc::vec::Vec;
 
 use super::change::WriteHost;
 use super::commit::{Flusher, check_alive};
+use super::damage::{Met, named, owner};
 use super::heal::{HealRequest, Healed, each, heal};
 use crate::copies::CopySet;
 use crate::dirty::Memory;
 use crate::engine::Want;
 use crate::error::{BlockKind, Error};
 use crate::media::blockref::{Blockref, slots, span_last};
+use crate::media::damage::DamagedBlock;
 use crate::media::inode::{CONTENT_START, INODE_LEN, Inode};
 use crate::media::raw::RawBlockref;
 
@@ -46,6 +50,8 @@ pub struct Scrub {
     is_done: bool,
     found: Scrubbed,
     bytes_expected: u64,
+    /// Blocks that no copy could give.
+    met: Met,
 }
 
 /// What a scrub came to so far.
@@ -109,9 +115,22 @@ pub async fn step<H: WriteHost>(
         .look(|memory| memory.map(|memory| (*memory.super_root(), Memory::commits(memory))))
         .ok_or(Error::ReadOnly)?;
     scrub.bytes_expected = in_use(flusher);
-    let mut walk = Walk { flusher, scrub, now, left: budget, moved: false, bad: Vec::new() };
+    if let Some(lineage) = &flusher.lineage {
+        scrub.met.begin(&lineage.known);
+    }
+    let (bad, lost) = (Vec::new(), Vec::new());
+    let mut walk = Walk { flusher, scrub, now, left: budget, moved: false, bad, lost };
     walk.run(host, &root).await;
-    let bad = core::mem::take(&mut walk.bad);
+    let (bad, lost) = (core::mem::take(&mut walk.bad), core::mem::take(&mut walk.lost));
+    if let Some(lineage) = &mut flusher.lineage {
+        let time = host.time().unwrap_or_default();
+        for block in lost {
+            scrub.met.note(&mut lineage.known, DamagedBlock { seen: time, ..block });
+        }
+        if scrub.is_done {
+            scrub.met.end(&mut lineage.known);
+        }
+    }
     scrub.found.healed += heal(host, flusher, bad).await?;
     Ok(!scrub.is_done)
 }
@@ -145,6 +164,8 @@ struct Walk<'s> {
     /// of everything that was read that it was.
     moved: bool,
     bad: Vec<HealRequest>,
+    /// What no copy could give.
+    lost: Vec<DamagedBlock>,
 }
 
 /// A table that is being gone through.
@@ -187,7 +208,7 @@ impl Walk<'_> {
 
     async fn root<H: WriteHost>(&mut self, host: &H, root: &Blockref, stack: &mut Vec<Frame>) {
         let is_new = self.scrub.from.is_empty();
-        let Some(block) = self.block(host, root, is_new).await else {
+        let Some(block) = self.block(host, root, is_new, None).await else {
             return;
         };
         if is_new {
@@ -224,7 +245,7 @@ impl Walk<'_> {
             }
             // the place does not tell whether it was read, so the step does not end here
             self.moved &= !is_new;
-            let block = self.block(host, blockref, is_new).await?;
+            let block = self.block(host, blockref, is_new, Some(level)).await?;
             if is_new {
                 self.scrub.begun.push(identity(blockref));
             }
@@ -238,7 +259,7 @@ impl Walk<'_> {
                 return None;
             }
         }
-        let block = self.block(host, blockref, is_new).await;
+        let block = self.block(host, blockref, is_new, Some(level)).await;
         let frame = match block {
             Some(block) if blockref.kind() == BlockKind::Inode => {
                 Frame::of(blockref, &block, level + 1)
@@ -310,6 +331,7 @@ impl Walk<'_> {
         host: &H,
         blockref: &Blockref,
         is_new: bool,
+        level: Option<usize>,
     ) -> Option<Vec<u8>> {
         let plain = self.flusher.writer().copies().map_or(0, CopySet::plain);
         let want = Want::of(blockref)?.settled(plain).known_at(self.now);
@@ -335,7 +357,40 @@ impl Walk<'_> {
         if is_new {
             self.note(&want, bad, good.is_some());
         }
+        if good.is_none() {
+            good = self.lent(host, &want).await;
+        }
+        if good.is_none() {
+            self.lose(blockref, level, is_new && bad != 0);
+        }
         good
+    }
+
+    /// A block that no copy in sync could give, from one that is behind and has it.
+    async fn lent<H: WriteHost>(&self, host: &H, want: &Want) -> Option<Vec<u8>> {
+        let (set, addresses) = (self.flusher.writer().copies()?, want.addresses()?);
+        let behind = set.valid_mask(addresses.mask(), want.tid()) & set.attached() & !set.in_sync();
+        for copy in each(behind) {
+            if let Some(on_copy) = want.on(copy)
+                && let Ok(stored) = host.fetch_stored(&on_copy).await
+            {
+                return Some(stored);
+            }
+        }
+        None
+    }
+
+    /// No copy gave a block. If that `is_known`, it is damaged; else it was good a step before, or
+    /// there was no copy to ask, and what is below it is not known. So it is where the super-root is
+    /// lost.
+    fn lose(&mut self, blockref: &Blockref, level: Option<usize>, is_known: bool) {
+        if !is_known || level.is_none() {
+            self.scrub.met.pass_by();
+        }
+        if is_known {
+            let above = level.map(|level| self.scrub.from.get(..level).unwrap_or_default());
+            self.lost.push(named(blockref, owner(above, blockref), None));
+        }
     }
 
     fn note(&mut self, want: &Want, bad: u8, is_healable: bool) {

@@ -30,6 +30,7 @@ use crate::engine::{Block, BlockCache, BlockId, Cache, Change, Operation, Want};
 use crate::error::Error;
 use crate::flush::{Piece, Placed};
 use crate::fs::Pfs;
+use crate::media::damage::DamagedBlock;
 use crate::repair::Plan;
 use crate::scan::Bulkfree;
 use crate::storage::Storage;
@@ -218,6 +219,28 @@ impl<S: Storage> Solo<S> {
         let result = copies::reset_counters(self, &mut flusher, slot).await;
         self.flusher.replace(Some(flusher));
         result
+    }
+
+    /// Forgets what is known to be damaged; see [`clear_damage`](super::damage::clear_damage).
+    ///
+    /// # Errors
+    /// Why not; [`Error::Busy`] while a flush is on its way.
+    pub async fn clear_damage(&self) -> Result<(), MemberError> {
+        let mut flusher = self.take_flusher()?;
+        let result = super::damage::clear_damage(self, &mut flusher).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Names a block that is good on no copy; the next commit makes that last.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a flush is on its way.
+    pub fn note_damage(&self, block: DamagedBlock) -> Result<(), Error> {
+        let mut flusher = self.take_flusher()?;
+        flusher.note_damage(block);
+        self.flusher.replace(Some(flusher));
+        Ok(())
     }
 
     /// Changes the rules of the group; see [`set_rules`](super::copies::set_rules).

@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::check::Checks;
 use super::copy_group::{COPY_GROUP_LEN, CopyGroup, CopyGroupFault};
+use super::damage::DamageList;
 use super::raw::{RawBlockref, RawVolumeHeader};
 use crate::error::HeaderFault;
 use crate::units::{MediaOffset, Tid, Uuid};
@@ -251,6 +252,16 @@ impl VolumeHeader {
         match self.version {
             Version::V1 | Version::V2 => Err(CopyGroupFault::Absent),
             Version::Copies => CopyGroup::parse(&self.raw.copyinfo[..COPY_GROUP_LEN]),
+        }
+    }
+
+    /// What the header says is good on no copy: nothing, of a volume without copies (copies, list of
+    /// damage).
+    #[must_use]
+    pub fn damage(&self) -> DamageList {
+        match self.version {
+            Version::V1 | Version::V2 => DamageList::EMPTY,
+            Version::Copies => DamageList::of(&self.raw),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod blockref;
 pub mod check;
 pub mod compress;
 pub mod copy_group;
+pub mod damage;
 pub mod dirent;
 pub mod dirhash;
 pub mod distrust;

@@ -289,6 +289,50 @@ const _: () = {
     assert!(offset_of!(RawCopyGroup, crc) == 0xffc);
 };
 
+/// The list of known damage, 4 KiB at 0x2000 of the volume header (copies, list of damage).
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, PartialEq, Eq)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
+#[allow(missing_debug_implementations, reason = "nobody prints that many bytes")]
+pub struct RawDamageList {
+    pub magic: U64,
+    /// CRC-32C of all behind it.
+    pub crc: U32,
+    pub format: U32,
+    pub count: U16,
+    pub reserved_12: [u8; 2],
+    pub flags: U32,
+    pub reserved_18: [u8; 40],
+    pub blocks: [RawDamagedBlock; 63],
+}
+
+const _: () = {
+    assert!(size_of::<RawDamageList>() == 4096);
+    assert!(offset_of!(RawDamageList, crc) == 0x08);
+    assert!(offset_of!(RawDamageList, count) == 0x10);
+    assert!(offset_of!(RawDamageList, flags) == 0x14);
+    assert!(offset_of!(RawDamageList, blocks) == 0x40);
+};
+
+/// A block that is good on no copy, 64 bytes (copies, list of damage).
+#[derive(
+    FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Debug,
+)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are described where they are parsed")]
+pub struct RawDamagedBlock {
+    pub pfs: U64,
+    pub inum: U64,
+    pub offset: U64,
+    pub len: U64,
+    pub tid: U64,
+    pub seen: U64,
+    pub kind: u8,
+    pub reserved_31: [u8; 15],
+}
+
+const _: () = assert!(size_of::<RawDamagedBlock>() == 64);
+
 /// An epoch of a group of copies, 80 bytes (copies, layout).
 #[derive(
     FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, PartialEq, Eq, Debug,

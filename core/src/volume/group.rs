@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use super::assemble::OpenOptions;
 use super::headers::{Chosen, GotHeader, choose_all};
 use super::live::LiveCopies;
-use crate::copies::lineage::{Decision, Found, Note, ReadOnly, Refused, decide};
+use crate::copies::lineage::{self, Decision, Found, Note, ReadOnly, Refused, decide};
 use crate::copies::{CopyGroup, CopySet, CopyState};
 use crate::error::{HeaderFault, Refusal};
 use crate::media::copy_group::COPIES_MAX;
+use crate::media::damage::DamageList;
 use crate::media::header::VolumeHeader;
 use crate::units::DeviceIndex;
 
@@ -32,6 +33,7 @@ pub struct Copies {
     decision: Decision,
     headers: Vec<CopyHeader>,
     live: Arc<LiveCopies>,
+    damage: DamageList,
 }
 
 impl Copies {
@@ -44,7 +46,7 @@ impl Copies {
         unknown: &[(DeviceIndex, HeaderFault)],
         options: &OpenOptions,
     ) -> Result<Self, Refusal> {
-        let mut decision = decide(&found(chosen), &options.copies)
+        let (mut decision, damage) = judge(chosen, &options.copies)
             .map_err(|refused| Refusal::Copies { code: refused.code() })?;
         // nobody knows which copies they were, but one that is missing may be one of them
         decision.notes.extend(unknown.iter().map(|(device, _)| Note::NoHeader(*device)));
@@ -84,7 +86,7 @@ impl Copies {
         for (copy, slot) in (0..).zip(&decision.group.slots) {
             live.set_kept(copy, &slot.counters);
         }
-        Ok(Self { decision, headers, live })
+        Ok(Self { decision, headers, live, damage })
     }
 
     /// What was decided, and what the next header will say.
@@ -103,6 +105,12 @@ impl Copies {
     #[must_use]
     pub fn headers(&self) -> &[CopyHeader] {
         &self.headers
+    }
+
+    /// What the master says is good on no copy.
+    #[must_use]
+    pub const fn damage(&self) -> &DamageList {
+        &self.damage
     }
 
     /// What everybody shares who reads and writes.
@@ -124,7 +132,21 @@ pub fn explain_copies(
     options: &OpenOptions,
 ) -> Result<Decision, Refused> {
     let (chosen, _) = choose_all(device_sizes, got, rootless, options).unwrap_or_default();
-    decide(&found(&chosen), &options.copies)
+    judge(&chosen, &options.copies).map(|(decision, _)| decision)
+}
+
+/// Decides, and takes into account what the copy that was decided for says of damage.
+fn judge(chosen: &[Chosen], options: &lineage::Options) -> Result<(Decision, DamageList), Refused> {
+    let found = found(chosen);
+    let decision = decide(&found, options)?;
+    let device = decision.devices.get(usize::from(decision.master)).copied().flatten();
+    let master = chosen.iter().find(|one| Some(one.device) == device);
+    let damage = master.map_or(DamageList::EMPTY, |one| one.header.damage());
+    if !damage.is_full() || options.accept_damage {
+        return Ok((decision, damage));
+    }
+    let options = lineage::Options { damage_list_full: true, ..*options };
+    Ok((decide(&found, &options)?, damage))
 }
 
 fn found(chosen: &[Chosen]) -> Vec<Found> {

@@ -75,7 +75,7 @@ pub enum MemberChange {
     },
     /// What went wrong is counted from zero again.
     Clear {
-        /// Slot of the copy; every copy if there is none.
+        /// Slot of the copy; every copy if there is none, and then the list of damage is emptied too.
         copy: Option<u8>,
     },
     /// Other rules; what is left out stays.
@@ -250,6 +250,9 @@ pub(crate) trait Driver {
     /// Counts what happens to the copy in `slot` from zero again.
     fn reset_counters(&self, slot: u8) -> Result<(), MemberError>;
 
+    /// Forgets what no copy can give.
+    fn clear_damage(&self) -> Result<(), MemberError>;
+
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError>;
     fn set_witness(&self, witness: Option<WitnessPlace>) -> Result<(), MemberError>;
 
@@ -342,7 +345,11 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
                 driver.reset_counters(*slot).map_err(|error| explain(&error, &name))?;
             }
             let names: Vec<String> = slots.into_iter().map(name).collect();
-            let text = format!("{}: counted from zero again", names.join(", "));
+            let mut text = format!("{}: counted from zero again", names.join(", "));
+            if copy.is_none() {
+                driver.clear_damage().map_err(|error| error.to_string())?;
+                text.push_str(", and the list of damage is empty");
+            }
             Ok(told(copy, text, "`farrier copies scrub` finds what is bad still".to_owned()))
         }
         MemberChange::Rules { runtime, on_missing, min_copies, promote } => {

@@ -104,8 +104,10 @@ impl OfflineGroup {
         if is_stripped {
             return None;
         }
-        let seen = Seen { group: self.group(), ..Seen::default() };
-        let status = of_open(self.solo.volume(), self.solo.storage(), Some(seen), &self.witness)?;
+        let damage = self.solo.with_flusher(|flusher| flusher?.damage().cloned());
+        let seen = Seen { group: self.group(), damage, ..Seen::default() };
+        let (volume, devices) = (self.solo.volume(), self.solo.storage());
+        let status = of_open(volume, devices, Some(seen), &self.witness, &self.solo)?;
         Some(Status { is_mounted: false, ..status })
     }
 
@@ -236,6 +238,10 @@ impl Driver for OfflineGroup {
 
     fn reset_counters(&self, slot: u8) -> Result<(), MemberError> {
         ready(self.solo.reset_counters(slot))
+    }
+
+    fn clear_damage(&self) -> Result<(), MemberError> {
+        ready(self.solo.clear_damage())
     }
 
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {

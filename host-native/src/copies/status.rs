@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use farrier_core::copies::lineage::{self, Decision, ReadOnly};
 use farrier_core::copies::{Cause, CopyGroup, CopyState};
-use farrier_core::drive::{self, ready};
+use farrier_core::drive::{self, Host, ready};
 use farrier_core::error::{Error, Refusal};
 use farrier_core::media::check::Checks;
 use farrier_core::media::copy_group::COPIES_MAX;
+use farrier_core::media::damage::DamageList;
 use farrier_core::text;
 use farrier_core::units::DeviceIndex;
-use farrier_core::volume::{OpenOptions, Volume};
+use farrier_core::volume::{Copies, OpenOptions, Volume};
 use serde::{Deserialize, Serialize};
 
-use super::{Event, MissingRule, RuntimeRule, WitnessLine, refused, rules, with_paths};
+use super::damage::{self, lost};
+use super::{
+    DamageStatus, Event, MissingRule, RuntimeRule, WitnessLine, refused, rules, with_paths,
+};
+use crate::blocks::Blocks;
 use crate::device::Devices;
 
 /// What the whole comes to.
@@ -80,6 +85,10 @@ pub struct Status {
     pub master: Option<u8>,
     /// Every slot that has a copy.
     pub copies: Vec<CopyStatus>,
+    /// Blocks that no copy can give, as far as they are known.
+    pub damage: Vec<DamageStatus>,
+    /// Whether there are more than the volume can keep a list of.
+    pub has_more_damage: bool,
     /// The witness, if there is one.
     pub witness: Option<WitnessStatus>,
     /// The scrub that goes on, or was the last of this mount.
@@ -238,6 +247,8 @@ pub(crate) struct Seen {
     pub(crate) detached: u8,
     /// Reads that failed on each copy since it came in sync: one that was pulled fails many.
     pub(crate) failed_reads: [u64; COPIES_MAX],
+    /// What no copy can give.
+    pub(crate) damage: Option<DamageList>,
     /// What happened.
     pub(crate) events: Vec<Event>,
 }
@@ -261,6 +272,9 @@ impl Verdict {
     }
 }
 
+/// Memory for blocks while damage is looked up.
+const CACHE_BYTES: usize = 16 << 20;
+
 /// What a mount would find on `devices`.
 ///
 /// # Errors
@@ -281,9 +295,14 @@ pub fn look(devices: &[PathBuf], copies: lineage::Options) -> Result<Status, Str
     let options = OpenOptions { checks, copies, ..OpenOptions::default() };
     let first = devices.first().map(|path| path.display().to_string()).unwrap_or_default();
     match ready(drive::open(&opened, options)) {
-        Ok(volume) => of_open(&volume, &opened, None, &witness).ok_or_else(|| {
-            format!("{first}: is no volume of copies; `farrier format --copy A --copy B` makes one")
-        }),
+        Ok(volume) => {
+            let blocks = Blocks::with(volume, opened, witness, (CACHE_BYTES, 0));
+            blocks.copies_found().ok_or_else(|| {
+                format!(
+                    "{first}: is no volume of copies; `farrier format --copy A --copy B` makes one"
+                )
+            })
+        }
         Err(Error::Refused(Refusal::Copies { code })) => {
             let text = refused(&opened, &options).map(|refused| refused.to_string());
             let text = with_paths(&text.unwrap_or_default(), |index| opened.path(index));
@@ -322,6 +341,8 @@ fn from(verdict: Verdict) -> Status {
         rules: None,
         master: None,
         copies: Vec::new(),
+        damage: Vec::new(),
+        has_more_damage: false,
         witness: None,
         scrub: None,
         events: Vec::new(),
@@ -336,13 +357,14 @@ fn parted(text: &str) -> (String, Option<String>) {
     }
 }
 
-/// How the copies of an open volume are; of one that is mounted, with what was `seen` since.
-/// `None` if it has none.
+/// How the copies of an open volume are; of one that is mounted, with what was `seen` since. What is
+/// damaged is read from `host` by name. `None` if it has none.
 pub(crate) fn of_open(
     volume: &Volume,
     devices: &Devices,
     seen: Option<Seen>,
     witness: &WitnessLine,
+    host: &impl Host,
 ) -> Option<Status> {
     let is_mounted = seen.is_some();
     let seen = seen.unwrap_or_default();
@@ -351,6 +373,9 @@ pub(crate) fn of_open(
     let group = seen.group.as_ref().or(decision.map(|decision| &decision.group))?;
     let name = |index: DeviceIndex| devices.path(index);
     let copies = copies_of(volume, devices, group, &seen);
+    let known = volume.group().map(Copies::damage);
+    let nothing = DamageList::EMPTY;
+    let list = seen.damage.as_ref().or(known).unwrap_or(&nothing);
     let verdict = match &seen.failed {
         Some(text) => Verdict::new(State::Halted, 4, text.clone()),
         None => match decision.and_then(not_writable) {
@@ -360,7 +385,7 @@ pub(crate) fn of_open(
                 let (state, exit_code) = (State::Degraded, code_of(&reason));
                 Verdict { state, exit_code, code: Some(reason.code().to_owned()), status, action }
             }
-            None => verdict(&copies, &seen),
+            None => with_damage(verdict(&copies, &seen), &seen, list),
         },
     };
     let mut verdict = verdict;
@@ -395,6 +420,8 @@ pub(crate) fn of_open(
             None => volume.copies().map(|live| live.master()),
         },
         copies,
+        damage: damage::named(list, volume, host),
+        has_more_damage: list.is_full(),
         witness: group.policy.witness.then(|| witness_of(group, witness)),
         scrub: seen.scrub,
         events: seen.events,
@@ -482,6 +509,25 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What they come to if there is something that no copy can give.
+fn with_damage(verdict: Verdict, seen: &Seen, list: &DamageList) -> Verdict {
+    if list.is_empty() {
+        return verdict;
+    }
+    let (lost, action) = lost(list);
+    // what else is wrong is told first, but for bad blocks, which are these
+    if verdict.exit_code == 2 || seen.stalled.is_some() {
+        let status = format!("{}; {lost}", verdict.status);
+        let action = match &verdict.action {
+            Some(first) => format!("{first}; and {action}"),
+            None => action,
+        };
+        Verdict { exit_code: 3, status, ..verdict }.then(action)
+    } else {
+        Verdict::new(State::Degraded, 3, lost).then(action)
+    }
+}
+
 /// What the copies of a volume that can be used come to.
 fn verdict(copies: &[CopyStatus], seen: &Seen) -> Verdict {
     let where_in = |wanted: fn(CopyState) -> bool| -> Vec<&CopyStatus> {
@@ -567,6 +613,8 @@ fn going(copies: &[&CopyStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use farrier_core::media::damage::DamagedBlock;
+    use farrier_core::units::{Inum, WallTime};
 
     fn copy(slot: u8, state: CopyState) -> CopyStatus {
         CopyStatus {
@@ -615,6 +663,31 @@ mod tests {
         let seen = Seen { stalled, unreadable: 3, ..Seen::default() };
         let verdict = verdict(&[good, copy(1, CopyState::Resync)], &seen);
         assert_eq!((verdict.exit_code, verdict.action.as_deref()), (3, Some("repair")));
+    }
+
+    #[test]
+    fn what_no_copy_can_give_is_damage_whatever_else_there_is() {
+        let copies = [copy(0, CopyState::InSync), copy(1, CopyState::InSync)];
+        let judged = |copies: &[CopyStatus], list: &DamageList| {
+            let seen = Seen::default();
+            with_damage(verdict(copies, &seen), &seen, list)
+        };
+        let mut list = DamageList::EMPTY;
+        assert_eq!(judged(&copies, &list).exit_code, 0);
+        let block = |offset| DamagedBlock::unread(1, Inum(9), (offset, 1), WallTime(0));
+        list.note(block(0));
+        let one = judged(&copies, &list);
+        assert_eq!((one.state, one.exit_code), (State::Degraded, 3));
+        assert!(one.status.starts_with("1 block,") && one.action.unwrap().contains("scrub"));
+        let behind = [copy(0, CopyState::InSync), copy(1, CopyState::Resync)];
+        let both = judged(&behind, &list);
+        assert_eq!((both.state, both.exit_code), (State::Resync, 3));
+        assert!(both.status.contains("copy 1 (1.img) is behind; 1 block"), "{}", both.status);
+        list.set_full(true);
+        let full = judged(&copies, &list);
+        assert!(full.status.contains("and more,") && full.action.unwrap().contains("FC-D09"));
+        list.retain(|_| false);
+        assert!(judged(&copies, &list).status.starts_with("more blocks than are known"));
     }
 
     #[test]

@@ -454,7 +454,10 @@ impl Filesystem for TreeFilesystem {
                 assemble(bytes, extents);
                 reply.data(bytes);
             }),
-            Err(error) => reply.error(self.refusal(error)),
+            Err(error) => {
+                self.note_unread(error, ino, offset, len);
+                reply.error(self.refusal(error));
+            }
         }
     }
 

@@ -1,12 +1,15 @@
 //! What the answers to the kernel's requests have in common.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex};
 
 use farrier_core::error::Error;
-use farrier_core::fs::{Attributes, Create, DirEntry, New, ReadDir, Release, Unlink, Victim};
+use farrier_core::fs::{Attributes, Create, DirEntry, New, Read, ReadDir, Release, Unlink, Victim};
+use farrier_core::media::FILE_BLOCK_LEN;
+use farrier_core::media::damage::DamagedBlock;
 use farrier_core::media::inode::ObjectKind;
 use farrier_core::units::Inum;
 use fuser::{Errno, INodeNo, InitFlags, ReplyEmpty, ReplyEntry, ReplyLseek, Request};
@@ -167,6 +170,31 @@ impl TreeFilesystem {
         let has = attributes.allocated_bytes;
         let free = self.tree.image().blocks().space().free_bytes;
         if len > free.saturating_add(has) { Err(Error::NoSpace) } else { Ok(()) }
+    }
+
+    /// A read failed: lists which blocks of the file no copy can give.
+    pub(super) fn note_unread(&self, error: &Error, ino: INodeNo, offset: u64, len: usize) {
+        let is_lost = |error: &Error| matches!(error, Error::Damaged(_) | Error::Device(_));
+        if !is_lost(error) {
+            return;
+        }
+        let blocks = self.tree.image().blocks();
+        let end = offset.saturating_add(len as u64);
+        let mut start = offset - offset % FILE_BLOCK_LEN;
+        while start < end {
+            let place = Cell::new(None);
+            let read = self.run(ino, |pfs, inum| {
+                place.set(Some((pfs.id().0, inum)));
+                Read { pfs, inum, offset: start, len: 1, ahead: 0 }
+            });
+            if let (Some((pfs, inum)), Some(error)) = (place.get(), read.err())
+                && is_lost(&error)
+            {
+                let stretch = (start, FILE_BLOCK_LEN);
+                blocks.note_damage(DamagedBlock::unread(pfs, inum, stretch, now()));
+            }
+            start = start.saturating_add(FILE_BLOCK_LEN);
+        }
     }
 
     pub(super) fn refusal(&self, error: &Error) -> Errno {

@@ -240,6 +240,7 @@ impl Writing {
         self.is_noted.store(false, Ordering::Relaxed);
         let had_failed = self.failed().is_some();
         let bad = self.store.take_bad();
+        self.list_unread(flusher);
         let result = ready(async {
             heal(self, flusher, bad).await?;
             let is_new = flush(self, flusher, always).await?;

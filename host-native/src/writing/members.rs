@@ -6,6 +6,7 @@ use farrier_core::drive::convert::{NewGroup, strip, to_copies};
 use farrier_core::drive::copies::{
     MemberError, NewCopy, add, detach, remove, replace, reset_counters, set_rules,
 };
+use farrier_core::drive::damage::clear_damage;
 use farrier_core::drive::promote::discard;
 use farrier_core::drive::ready;
 use farrier_core::drive::witness::set_witness;
@@ -143,6 +144,10 @@ impl Driver for Writing {
 
     fn reset_counters(&self, slot: u8) -> Result<(), MemberError> {
         self.with_flusher(|flusher| ready(reset_counters(self, flusher, slot)))
+    }
+
+    fn clear_damage(&self) -> Result<(), MemberError> {
+        self.with_flusher(|flusher| ready(clear_damage(self, flusher)))
     }
 
     fn set_rules(&self, rules: Rules) -> Result<(), MemberError> {

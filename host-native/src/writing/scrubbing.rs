@@ -157,6 +157,8 @@ impl Writing {
     fn scrub_in_steps(&self) {
         let mut scrub = Scrub::new();
         self.keep_event(EventKind::ScrubStarted, None, "a scrub began".to_owned());
+        // what was just put back is looked at, and not what it replaced; a failure ends the first step
+        let _ = self.flush(&mut self.lock_flusher(), false);
         while self.scrubbing.rest(Duration::ZERO) {
             let began = Instant::now();
             let before = scrub.found().bytes;
@@ -200,8 +202,8 @@ impl Writing {
         );
         if unreadable > 0 {
             let text = format!(
-                "{unreadable} blocks cannot be read from any copy; `farrier check` names what they \
-                 belong to"
+                "{unreadable} blocks cannot be read from any copy; `farrier copies status` names what \
+                 they belong to"
             );
             self.tell_event(EventKind::Damage, None, text);
         }

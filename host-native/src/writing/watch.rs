@@ -10,6 +10,7 @@ use farrier_core::copies::witness::{Telling, WitnessFault};
 use farrier_core::copies::{CopyGroup, CopySet, CopyState};
 use farrier_core::drive::commit::Flusher;
 use farrier_core::media::copy_group::COPIES_MAX;
+use farrier_core::media::damage::{DAMAGE_MAX, DamageList, DamagedBlock};
 use farrier_core::volume::Counts;
 
 use super::Writing;
@@ -51,6 +52,8 @@ pub(super) struct WatchState {
     pub(super) is_closing: bool,
     /// The volume has no copies any more.
     pub(super) is_stripped: bool,
+    /// What no copy can give.
+    damage: DamageList,
 }
 
 /// Filling in, from the first batch until nothing is behind.
@@ -116,6 +119,7 @@ impl Watch {
             is_witness_lost: false,
             is_closing: false,
             is_stripped: false,
+            damage: flusher.damage().cloned().unwrap_or_default(),
         };
         let (wake, attaching) = (Condvar::new(), Mutex::default());
         Some(Self { state: Mutex::new(state), wake, attaching })
@@ -161,6 +165,7 @@ impl Writing {
             scrub,
             detached: state.detached,
             failed_reads: self.failed_reads(&state),
+            damage: Some(state.damage.clone()),
             events: state.events.after(0),
         })
     }
@@ -181,6 +186,7 @@ impl Writing {
             return;
         };
         self.note_counts(watch);
+        self.note_list(watch, flusher);
         let group = lineage.group();
         let (before, run, detached) = {
             let mut state = watch.lock();
@@ -209,6 +215,53 @@ impl Writing {
             let members: Vec<_> = slots(epoch.members).map(|slot| slot.to_string()).collect();
             let text = format!("epoch {} of copies {}", epoch.seq, members.join(", "));
             self.keep_event(EventKind::EpochMinted, None, text);
+        }
+    }
+
+    /// A read could not get a block from any copy: the next commit lists it, and there is one soon.
+    pub(crate) fn note_damage(&self, block: DamagedBlock) {
+        let Some(watch) = self.watch.get() else { return };
+        let is_it = |one: &DamagedBlock| one.is_same_place(&block);
+        if watch.lock().damage.blocks().iter().any(is_it) {
+            return;
+        }
+        let mut unread = lock(&self.unread);
+        // as many as show that there is no room for all
+        if unread.len() <= DAMAGE_MAX && !unread.iter().any(is_it) {
+            unread.push(block);
+            drop(unread);
+            self.note_change();
+        }
+    }
+
+    /// Lists what reads could not get.
+    pub(super) fn list_unread(&self, flusher: &mut Flusher) {
+        for block in std::mem::take(&mut *lock(&self.unread)) {
+            flusher.note_damage(block);
+        }
+    }
+
+    /// Keeps what no copy can give for those who ask, and tells if that became more.
+    fn note_list(&self, watch: &Watch, flusher: &Flusher) {
+        let Some(list) = flusher.damage() else { return };
+        let before = {
+            let mut state = watch.lock();
+            if state.damage == *list {
+                return;
+            }
+            std::mem::replace(&mut state.damage, list.clone())
+        };
+        if flusher.has_new_damage() {
+            // it is to last, even if nothing else is changed
+            self.note_change();
+        }
+        let count = list.blocks().len();
+        if count > before.blocks().len() || list.is_full() && !before.is_full() {
+            let more = if list.is_full() { ", and more than can be listed" } else { "" };
+            let text = format!(
+                "{count} blocks{more} can be had from no copy; `farrier copies status` names the files"
+            );
+            self.keep_event(EventKind::Damage, None, text);
         }
     }
 

@@ -289,7 +289,7 @@ pub enum ReadOnly {
         /// A bit for each of them.
         bits: u64,
     },
-    /// The list of known damage is full.
+    /// The list of known damage had no room for all that it should name.
     DamageList,
     /// The newest root of a member cannot be read, and what it holds may have been acknowledged.
     OlderRoot {
@@ -373,7 +373,10 @@ impl fmt::Display for ReadOnly {
                  use a newer one"
             ),
             Self::DamageList => f.write_str(
-                "the list of known damage is full; repair what it names with 'farrier repair'",
+                "more is damaged on all copies than the list of known damage has room for, and \
+                 nobody knows how much; save what can be read, then unmount, and empty the list \
+                 with 'farrier copies clear', naming the devices: after that the volume can be \
+                 written, and what is damaged be deleted or replaced",
             ),
             Self::OlderRoot { slot } => write!(
                 f,
@@ -426,8 +429,10 @@ mod tests {
         );
         assert_eq!(
             ReadOnly::DamageList.to_string(),
-            "FC-D09: read-only: the list of known damage is full; repair what it names with \
-             'farrier repair'"
+            "FC-D09: read-only: more is damaged on all copies than the list of known damage has \
+             room for, and nobody knows how much; save what can be read, then unmount, and empty \
+             the list with 'farrier copies clear', naming the devices: after that the volume can \
+             be written, and what is damaged be deleted or replaced"
         );
         assert_eq!(
             ReadOnly::OlderRoot { slot: 1 }.to_string(),

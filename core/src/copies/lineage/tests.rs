@@ -633,7 +633,9 @@ fn every_reason_not_to_write() {
     let mut newer = group(1);
     newer.ro_compat = 2;
     assert_eq!(reason(&[at(&newer, 0, 0)], none), "FC-D08");
-    assert_eq!(reason(&both, Options { damage_list_full: true, ..none }), "FC-D09");
+    let full = Options { damage_list_full: true, ..none };
+    assert_eq!(reason(&both, full), "FC-D09");
+    assert!(decide(&both, &Options { accept_damage: true, ..full }).unwrap().writable.is_ok());
     let texts = [
         ReadOnly::Witness { seen: EpochId([1; 16]) },
         ReadOnly::Unwitnessed { members: 2 },

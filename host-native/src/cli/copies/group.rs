@@ -33,6 +33,10 @@ pub(super) struct How {
     #[arg(skip)]
     converts: bool,
 
+    /// Whether the volume is opened for writing though its list of damage is full.
+    #[arg(skip)]
+    accept_damage: bool,
+
     /// Write one JSON document.
     #[arg(long)]
     json: bool,
@@ -41,6 +45,10 @@ pub(super) struct How {
 impl How {
     pub(super) const fn with_conversion(self, converts: bool) -> Self {
         Self { converts, ..self }
+    }
+
+    pub(super) const fn past_damage(self, accept_damage: bool) -> Self {
+        Self { accept_damage, ..self }
     }
 
     pub(super) const fn json(self) -> bool {
@@ -174,8 +182,13 @@ impl Group {
         let Self::Devices(devices) = self else {
             return Err(Failure::new(format!("{}: is mounted", self.name())));
         };
-        let How { accept_missing, master, .. } = how;
-        let options = lineage::Options { accept_missing, master, ..lineage::Options::default() };
+        let How { accept_missing, accept_damage, master, .. } = how;
+        let options = lineage::Options {
+            accept_missing,
+            accept_damage,
+            master,
+            ..lineage::Options::default()
+        };
         let shows = io::stderr().is_terminal();
         let filled = move |count: u64| {
             if shows {

@@ -232,7 +232,12 @@ impl Rejoin {
     }
 }
 
-/// Count what went wrong with copies from zero again, once it was seen to.
+/// Count what went wrong with copies from zero again, and empty the list of damage, once it was seen
+/// to.
+///
+/// The list names what no copy can give (`farrier copies status`). It is of all copies together: with
+/// --copy it stays. A scrub names again what is damaged still. On devices that are not mounted, this is
+/// the way out for a volume that is read-only because the list is full (FC-D09).
 #[derive(Debug, Args)]
 pub(super) struct Clear {
     /// Directory of a mounted volume, or all the devices of one that is not mounted.
@@ -251,7 +256,8 @@ impl Clear {
     pub(super) fn run(&self) -> Outcome {
         let group = Group::parse(&self.targets)?;
         let copy = self.copy.as_ref().map(|copy| group.copy(copy)).transpose()?;
-        group.change(&MemberChange::Clear { copy }, self.how)
+        let how = self.how.past_damage(copy.is_none());
+        group.change(&MemberChange::Clear { copy }, how)
     }
 }
 

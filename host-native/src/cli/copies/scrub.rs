@@ -156,8 +156,8 @@ impl ScrubCommand {
         if let Some(status) = status.filter(|status| status.unreadable > 0 && !self.how.json()) {
             writeln!(
                 out,
-                "next:   `farrier check` names the files that {} blocks belong to; restore those from \
-                 a backup",
+                "next:   `farrier copies status` names the files that {} blocks belong to; restore \
+                 those from a backup or delete them, and scrub again",
                 status.unreadable
             )?;
         }

@@ -14,6 +14,7 @@ use farrier_core::units::WallTime;
 
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::info::rounded;
+use crate::cli::names::escaped;
 
 /// Events that are told; --json has more.
 const EVENTS_MAX: usize = 5;
@@ -122,6 +123,12 @@ fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
             write!(out, ": {fault}")?;
         }
         writeln!(out)?;
+    }
+    for damage in &status.damage {
+        writeln!(out, "damage: {}", escaped(damage.text.as_bytes()))?;
+    }
+    if status.has_more_damage {
+        writeln!(out, "damage: and more, which there was no room to name")?;
     }
     for copy in &status.copies {
         if let Some(filled) = copy.resynced_bytes {
