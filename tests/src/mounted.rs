@@ -4,7 +4,7 @@ use farrier_core::drive::change::Origin;
 use farrier_core::drive::{Host as _, ready};
 use farrier_core::engine::Want;
 use farrier_core::error::BlockKind;
-use farrier_core::fs::Pfs;
+use farrier_core::fs::{New, Pfs};
 use farrier_core::media::addresses::Addresses;
 use farrier_core::media::blockref::{Blockref, slots};
 use farrier_core::media::header::Version;
@@ -14,7 +14,7 @@ use farrier_core::units::{DeviceIndex, Inum, Uuid, WallTime};
 use farrier_core::volume::{FormatOptions, LiveCopies, OpenOptions, format};
 
 use crate::against::{compare, compare_media};
-use crate::model::Model;
+use crate::model::{Creation, Model};
 use crate::ops::{Op, Random, Swarm, apply};
 use crate::rack::Rack;
 use crate::session::nothing;
@@ -129,6 +129,23 @@ impl Mounted {
         let (committed, time) = (self.committed.settled(), self.time);
         drop(self.host);
         Self::open(rack, Some(committed), time)
+    }
+
+    /// Makes an empty file in the root: its number.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn new_file(&mut self, name: &[u8]) -> u64 {
+        let creation = Creation {
+            directory: Inum::ROOT.0,
+            name: name.to_vec(),
+            new: New::File,
+            mode: 0o644,
+            uid: 1000,
+            gid: 1000,
+        };
+        self.apply(&Op::Create(creation)).expect("a new name");
+        self.model.get(Inum::ROOT.0).expect("the root").names[name]
     }
 
     /// Does one thing.

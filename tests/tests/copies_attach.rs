@@ -6,12 +6,12 @@ use farrier_core::drive::attach::AttachError;
 use farrier_core::drive::change::Origin;
 use farrier_core::drive::ready;
 use farrier_core::error::{Error, Refusal};
-use farrier_core::fs::{Extent, New, Read, Victim};
+use farrier_core::fs::{Extent, Read, Victim};
 use farrier_core::storage::Storage as _;
 use farrier_core::units::{DeviceIndex, Inum, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 use farrier_tests::against::compare;
-use farrier_tests::model::{Creation, Model};
+use farrier_tests::model::Model;
 use farrier_tests::mounted::{Mounted, each_holds, format_copies, format_copies_named};
 use farrier_tests::ops::{Op, Random};
 use farrier_tests::rack::{Mode, Rack};
@@ -92,16 +92,7 @@ fn go_on_alone(rack: &Rack, slot: u8, random: &mut Random, model: &Model, time: 
 
 /// A file that is open: its number.
 fn open_file(mounted: &mut Mounted, name: &[u8], len: usize, fill: u64) -> u64 {
-    let creation = Creation {
-        directory: Inum::ROOT.0,
-        name: name.to_vec(),
-        new: New::File,
-        mode: 0o644,
-        uid: 1000,
-        gid: 1000,
-    };
-    mounted.apply(&Op::Create(creation)).unwrap();
-    let inum = mounted.model.get(Inum::ROOT.0).unwrap().names[name];
+    let inum = mounted.new_file(name);
     mounted.apply(&Op::Write { inum, offset: Some(0), len, fill }).unwrap();
     inum
 }

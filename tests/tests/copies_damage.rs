@@ -7,13 +7,12 @@ use farrier_core::drive::copies::NewCopy;
 use farrier_core::drive::scrub::Scrub;
 use farrier_core::drive::{self, ready};
 use farrier_core::error::{BlockKind, Error};
-use farrier_core::fs::{New, Victim};
+use farrier_core::fs::Victim;
 use farrier_core::media::damage::{DAMAGE_LEN, DAMAGE_MAX, DamageList, DamagedBlock, Lost};
 use farrier_core::media::header::SHADOW_OFFSET;
 use farrier_core::storage::Storage as _;
 use farrier_core::units::{DeviceIndex, Inum, Uuid, WallTime};
 use farrier_core::volume::{OpenOptions, Volume};
-use farrier_tests::model::Creation;
 use farrier_tests::mounted::{Mounted, TreeBlock, format_copies};
 use farrier_tests::ops::Op;
 use farrier_tests::rack::Rack;
@@ -33,16 +32,7 @@ fn fresh(sizes: &[u64]) -> (Rack, Mounted) {
 /// A file of `blocks` blocks, and these, in order.
 fn file(mounted: &mut Mounted, name: &[u8], blocks: usize) -> (u64, Vec<TreeBlock>) {
     let before = data(mounted);
-    let creation = Creation {
-        directory: Inum::ROOT.0,
-        name: name.to_vec(),
-        new: New::File,
-        mode: 0o644,
-        uid: 1000,
-        gid: 1000,
-    };
-    mounted.apply(&Op::Create(creation)).unwrap();
-    let inum = mounted.model.get(Inum::ROOT.0).unwrap().names[name];
+    let inum = mounted.new_file(name);
     write(mounted, inum, 0, blocks * BLOCK);
     let is_new =
         |one: &TreeBlock| before.iter().all(|old| old.blockref.raw() != one.blockref.raw());

@@ -6,9 +6,8 @@ use farrier_core::drive::heal::{HealRequest, Healed};
 use farrier_core::drive::pfs::{Birth, PfsChange};
 use farrier_core::drive::ready;
 use farrier_core::drive::scrub::{Scrub, Scrubbed};
-use farrier_core::fs::{New, OpenPfs, Read};
+use farrier_core::fs::{OpenPfs, Read};
 use farrier_core::units::{Inum, Uuid, WallTime};
-use farrier_tests::model::Creation;
 use farrier_tests::mounted::{Mounted, TreeBlock, each_holds, format_copies};
 use farrier_tests::ops::{Op, Random};
 use farrier_tests::rack::{Mode, Rack};
@@ -204,17 +203,7 @@ fn a_scrub_counts_what_is_bad_everywhere() {
 
 /// A file of `len` bytes that is no hole.
 fn file(mounted: &mut Mounted, name: &[u8], len: usize) -> u64 {
-    mounted
-        .apply(&Op::Create(Creation {
-            directory: Inum::ROOT.0,
-            name: name.to_vec(),
-            new: New::File,
-            mode: 0o644,
-            uid: 1000,
-            gid: 1000,
-        }))
-        .unwrap();
-    let inum = mounted.model.get(Inum::ROOT.0).unwrap().names[name];
+    let inum = mounted.new_file(name);
     write(mounted, inum, len, 1);
     inum
 }
