@@ -278,7 +278,9 @@ impl Life {
         let bay = || self.bay.show(self.shown).fork();
         if self.is_parted && try_open(&bay(), looking).map(|_| ()) == split {
             // the others have a history of their own until that is given up
-            let master = each(self.line & self.shown).next();
+            // of one that lies the newest root may not be there
+            let line = self.line & self.shown;
+            let master = each(line & !self.victim()).chain(each(line)).next();
             return lineage::Options { master, ..looking };
         }
         looking
