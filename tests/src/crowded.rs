@@ -49,6 +49,7 @@ pub fn crowd<S: Storage>(storage: &S, taken: impl Fn(MediaOffset) -> Option<Clas
         free_bytes: freemap.free_bytes(),
         tid,
     };
-    let (at, bytes) = writer.next(roots, &checks);
-    ready(storage.write(volume.root_device(), at, &bytes)).expect("a device in order");
+    writer.next(roots);
+    let (at, bytes) = writer.sealed(&checks);
+    ready(storage.write(volume.root_device(), at, bytes)).expect("a device in order");
 }

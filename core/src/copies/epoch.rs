@@ -48,6 +48,16 @@ pub fn may_continue(runtime: Runtime, members: u8, survivors: u8) -> bool {
     }
 }
 
+/// Whether `here`, by themselves, may be mounted for writing unasked, if the newest epoch that they
+/// know has `members` (redundancy design 3.6, step 5). A witness aside, who allows less.
+#[must_use]
+pub fn may_mount(runtime: Runtime, members: u8, here: u8) -> bool {
+    match runtime {
+        Runtime::Any => members & !here == 0,
+        Runtime::Majority | Runtime::Holder(_) => may_continue(runtime, members, here),
+    }
+}
+
 /// Whether `some` are more than half of `members`.
 #[must_use]
 pub(super) const fn is_majority(members: u8, some: u8) -> bool {
@@ -164,6 +174,23 @@ mod tests {
         ] {
             let may = may_continue(runtime, members, survivors);
             assert_eq!(may, expected, "{runtime:?} {members:b} {survivors:b}");
+        }
+    }
+
+    /// However the members of an epoch are parted, not both sides may go on: one that was mounted, the
+    /// other when it is found by itself.
+    #[test]
+    fn never_two_sides() {
+        let rules = [Runtime::Any, Runtime::Majority, Runtime::Holder(0), Runtime::Holder(3)];
+        for runtime in rules {
+            for members in 1..16_u8 {
+                for left in 0..16 {
+                    let others = members & !left;
+                    let both =
+                        may_continue(runtime, members, left) && may_mount(runtime, members, others);
+                    assert!(!both, "{runtime:?} {members:b}: {left:b} and {others:b}");
+                }
+            }
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::copies::{Cause, CopyGroup, CopySet, CopyState, EpochId, TransitionFau
 use crate::dirty::{Memory, Tree};
 use crate::error::Error;
 use crate::media::addresses::is_plain;
+use crate::media::check::Checks;
 use crate::media::copy_group::{COPIES_MAX, COPY_GROUP_LEN, Epoch, INCOMPAT_PLAIN};
 use crate::media::damage::DamageList;
 use crate::media::header::{HEADER_SLOTS, Version};
@@ -234,9 +235,9 @@ async fn every_header<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(
 }
 
 /// A header says that its volume has no copies, and so knows of no damage.
-pub(super) fn without_copies(raw: &mut RawVolumeHeader) {
+pub(super) fn without_copies(raw: &mut RawVolumeHeader, checks: &Checks) {
     put_version(raw, Version::V1);
-    DamageList::EMPTY.put(raw);
+    DamageList::EMPTY.put(raw, checks);
 }
 
 /// Both versions know one volume, and nothing of its number or of a total.

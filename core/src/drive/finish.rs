@@ -15,7 +15,7 @@ use super::commit::Flusher;
 use super::convert::{may_be_without_copies, without_copies};
 use super::damage::Known;
 use super::witness::{is_heard, tell};
-use crate::copies::epoch::may_continue;
+use crate::copies::epoch::{may_continue, may_mount};
 use crate::copies::lineage::Mint;
 use crate::copies::mutations::Rule;
 use crate::copies::witness::Told;
@@ -23,7 +23,6 @@ use crate::copies::{CopyGroup, CopySet, Rules, Runtime, TransitionFault, Witness
 use crate::error::Error;
 use crate::flush::{Bytes, Piece, Roots, Writer, valid};
 use crate::media::copy_group::{COPIES_MAX, Cause};
-use crate::media::header::SHADOW_OFFSET;
 use crate::media::raw::RawBlockref;
 use crate::units::{Tid, WallTime};
 use crate::volume::LiveCopies;
@@ -40,8 +39,8 @@ pub struct Lineage {
     is_lagging: bool,
     /// The rule before this commit, which changes it.
     old_rule: Option<Runtime>,
-    /// The members of the epoch of the last commit, or those of the one that was found that are here.
-    settled_members: u8,
+    /// The members of the epochs that may be the newest ones that a copy's media know of.
+    known_epochs: [u8; 2],
     /// The next header may say that there are no copies any more.
     is_ending: bool,
     /// The headers say that there are no copies any more.
@@ -67,14 +66,16 @@ impl Lineage {
         let spells = core::array::from_fn(|copy| {
             Spell::new(Faults::of(&live, u8::try_from(copy).unwrap_or(u8::MAX)))
         });
-        let (old_rule, settled_members) = (None, settled_members(&group, is_uninformed));
+        let is_accepted = pending.is_some_and(|mint| mint.is_accepted);
+        let known_epochs = known_epochs(&group, is_uninformed, is_accepted);
+        let old_rule = None;
         let lineage = Self {
             group,
             pending,
             told,
             is_lagging,
             old_rule,
-            settled_members,
+            known_epochs,
             is_ending,
             is_stripped,
             spells,
@@ -151,13 +152,17 @@ impl Lineage {
         let left = group.in_sync() & !copies;
         let is_enough =
             group.in_sync() & copies == 0 || left.count_ones() >= u32::from(group.min_copies);
-        // and as long as an epoch is on nobody's media for sure, so has what the one before allows: its
-        // members go by that if they did not get this one
-        let settled = self.settled_members;
+        // and as long as this epoch is on nobody's media for sure, the others go by the one that they
+        // know: they must not be enough by that
+        let others_may = |rule| {
+            let known = self.known_epochs.into_iter().filter(|members| *members != 0);
+            known.into_iter().any(|known| may_mount(rule, known, known & !left))
+        };
         is_enough
-            && rules.into_iter().flatten().all(|rule| {
-                may_continue(rule, members, left) && may_continue(rule, settled, left & settled)
-            })
+            && rules
+                .into_iter()
+                .flatten()
+                .all(|rule| may_continue(rule, members, left) && !others_may(rule))
     }
 
     /// Copies that had too many faults of late, as far as the volume can do without them: one with bad
@@ -294,7 +299,7 @@ impl Lineage {
         let attached = self.set().attached();
         self.known.committed();
         self.old_rule = None;
-        self.settled_members = self.group.epoch.members;
+        self.known_epochs = [self.group.epoch.members, 0];
         self.is_lagging = false;
         self.group.flush_seq = self.group.flush_seq.saturating_add(1);
         let (in_sync, time) = (self.group.in_sync(), self.group.commit_time);
@@ -376,15 +381,13 @@ const WRITES_MAX: u64 = 3;
 /// How long a spell is: ten minutes.
 const SPELL_MICROSECONDS: u64 = 10 * 60 * 1_000_000;
 
-/// The members by which those may go who know the least. A member that was caught by a crash before it
-/// got its header may not know of the epoch that was found, only of the one before. Members that are
-/// missing were left behind lawfully, or by the operator's word.
-fn settled_members(group: &CopyGroup, is_uninformed: bool) -> u8 {
+/// The members of the epochs by which copies go that do not get the next header: the one that was
+/// found, and the one before it if a crash caught a member before it got the header that tells of it.
+/// Whoever was left out by the operator's word may go on by that as well, and does not count.
+fn known_epochs(group: &CopyGroup, is_uninformed: bool, is_accepted: bool) -> [u8; 2] {
     let before = group.past.first().filter(|_| is_uninformed).map_or(0, |epoch| epoch.members);
-    match before & group.in_sync() {
-        0 => group.epoch.members & group.in_sync(),
-        here => here,
-    }
+    let counted = if is_accepted { group.in_sync() } else { u8::MAX };
+    [group.epoch.members & counted, before & counted]
 }
 
 /// The copies in a mask.
@@ -427,6 +430,7 @@ pub(super) async fn finish<H: WriteHost>(
             lineage.keep_counters();
         }
         tell(host, flusher, tid).await?;
+        name_copies(flusher);
         write_shadows(host, flusher).await?;
         host.barrier().await?;
         if eject_lost(host, flusher, tid).await? {
@@ -494,9 +498,7 @@ async fn restore_torn<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(
     for (copy, header) in &mut flusher.headers {
         if let Some(bytes) = header.take_torn() {
             is_torn = true;
-            for (offset, bytes) in header.changes(0, bytes) {
-                host.write_header(*copy, offset, bytes).await?;
-            }
+            host.write_header(*copy, 0, bytes).await?;
         }
     }
     if is_torn { host.barrier().await } else { Ok(()) }
@@ -505,7 +507,6 @@ async fn restore_torn<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(
 /// Puts into every header what it will say. A copy that is not in sync keeps the root that it has:
 /// what hangs there is whole, while what it is getting is not yet (copies 3.7).
 fn advance(flusher: &mut Flusher, super_root: &RawBlockref, sealed: &[Sealed], tid: Tid) {
-    let checks = *flusher.writer.checks();
     let in_sync = flusher.writer.copies().map_or(1, CopySet::in_sync);
     for (copy, header) in &mut flusher.headers {
         let Some(sealed) = sealed.iter().find(|sealed| sealed.copy == *copy) else {
@@ -517,17 +518,15 @@ fn advance(flusher: &mut Flusher, super_root: &RawBlockref, sealed: &[Sealed], t
         let is_advanced = in_sync & 1 << *copy != 0 || Rule::FallbackRoot.is_off();
         let root = if is_advanced { *super_root } else { own };
         let (freemap, free_bytes) = (&sealed.freemap, sealed.free_bytes);
-        header.next(Roots { super_root: &root, freemap, free_bytes, tid }, &checks);
+        header.next(Roots { super_root: &root, freemap, free_bytes, tid });
     }
 }
 
 /// The headers that can be torn without there being another one have a shadow.
 async fn write_shadows<H: WriteHost>(host: &H, flusher: &mut Flusher) -> Result<(), Error> {
-    let (checks, lineage) = (*flusher.writer.checks(), flusher.lineage.as_ref());
+    let checks = *flusher.writer.checks();
     for (copy, header) in flusher.headers.iter_mut().filter(|(_, header)| header.is_single()) {
-        name_copies(*copy, header, lineage);
-        let bytes = header.shadow(&checks);
-        for (offset, bytes) in header.changes(SHADOW_OFFSET, bytes) {
+        for (offset, bytes) in header.shadow_changes(&checks) {
             host.write_header(*copy, offset, bytes).await?;
         }
     }
@@ -539,26 +538,27 @@ async fn write_headers<H: WriteHost>(
     flusher: &mut Flusher,
     copies: u8,
 ) -> Result<(), Error> {
-    let (checks, lineage) = (*flusher.writer.checks(), flusher.lineage.as_ref());
+    let checks = *flusher.writer.checks();
     for (copy, header) in flusher.headers.iter_mut().filter(|(copy, _)| copies & 1 << copy != 0) {
-        name_copies(*copy, header, lineage);
-        let (offset, bytes) = header.again(&checks);
-        for (offset, bytes) in header.changes(offset, bytes) {
+        for (offset, bytes) in header.changes(&checks) {
             host.write_header(*copy, offset, bytes).await?;
         }
     }
     Ok(())
 }
 
-fn name_copies(copy: u8, header: &mut crate::flush::HeaderWriter, lineage: Option<&Lineage>) {
-    let Some(lineage) = lineage else {
-        return;
-    };
-    if lineage.is_stripped {
-        without_copies(header.raw_mut());
-    } else if let Some(group) = lineage.group.for_slot(copy) {
-        group.put(header.raw_mut());
-        lineage.known.list().put(header.raw_mut());
+/// Has the headers say what is known of copies.
+fn name_copies(flusher: &mut Flusher) {
+    let checks = *flusher.writer.checks();
+    let Some(lineage) = &flusher.lineage else { return };
+    for (copy, header) in &mut flusher.headers {
+        let raw = header.raw_mut();
+        if lineage.is_stripped {
+            without_copies(raw, &checks);
+        } else if let Some(group) = lineage.group.for_slot(*copy) {
+            group.put(raw, &checks);
+            lineage.known.list().put(raw, &checks);
+        }
     }
 }
 

@@ -91,14 +91,15 @@ pub async fn promote<S: Storage>(
     let (own, freemap) = (*volume.super_root().raw(), header.raw().freemap_blockset);
     let tid = Tid(known_tid.0.checked_add(1).ok_or(Error::ReadOnly)?);
     let free_bytes = header.allocator_free();
-    group.put(writer.raw_mut());
+    group.put(writer.raw_mut(), checks);
     let roots = Roots { super_root: &own, freemap: &freemap, free_bytes, tid };
-    let (offset, bytes) = writer.next(roots, checks);
+    writer.next(roots);
     if writer.is_single() {
-        storage.write(device, SHADOW_OFFSET, &bytes).await?;
+        storage.write(device, SHADOW_OFFSET, writer.sealed(checks).1).await?;
         storage.barrier(device).await?;
     }
-    storage.write(device, offset, &bytes).await?;
+    let (offset, bytes) = writer.sealed(checks);
+    storage.write(device, offset, bytes).await?;
     storage.barrier(device).await?;
     Ok(())
 }

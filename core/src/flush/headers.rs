@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::media::check::Checks;
-use crate::media::header::{HEADER_STRIDE, VolumeHeader, seal};
+use crate::media::header::{HEADER_STRIDE, SHADOW_OFFSET, VolumeHeader, seal};
 use crate::media::raw::{RawBlockref, RawVolumeHeader};
-use crate::media::shadow::shadow;
+use crate::media::shadow::{as_shadow, changed_sectors};
 use crate::media::{ZONE_RESERVED_LEN, header};
 use crate::units::Tid;
 
@@ -17,6 +17,8 @@ use crate::units::Tid;
 #[derive(Clone)]
 pub struct HeaderWriter {
     raw: Box<RawVolumeHeader>,
+    /// Its check codes are those of its bytes.
+    is_sealed: bool,
     slot: u64,
     /// The header that was found: as it was, whatever is changed since.
     found: Option<Vec<u8>>,
@@ -54,6 +56,7 @@ impl HeaderWriter {
     pub fn new(header: &VolumeHeader, slot: u8) -> Self {
         Self {
             raw: Box::new(header.raw().clone()),
+            is_sealed: false,
             slot: u64::from(slot),
             // nobody asks for it where a header has others beside it
             found: VolumeHeader::is_single(header.volume_size())
@@ -67,7 +70,7 @@ impl HeaderWriter {
     #[must_use]
     pub fn first(raw: Box<RawVolumeHeader>) -> Self {
         let slot = slot_count(raw.volu_size.get()) - 1;
-        Self { raw, slot, found: None, is_torn: false, written: BTreeMap::new() }
+        Self { raw, is_sealed: false, slot, found: None, is_torn: false, written: BTreeMap::new() }
     }
 
     /// The transaction of the last commit.
@@ -95,13 +98,14 @@ impl HeaderWriter {
 
     /// The header of the last commit, to be changed beyond what [`HeaderWriter::next`] does.
     pub const fn raw_mut(&mut self) -> &mut RawVolumeHeader {
+        self.is_sealed = false;
         &mut self.raw
     }
 
-    /// The next header and where it goes on the root volume's device: the slots take turns, as far
-    /// as the volume has them.
-    pub fn next(&mut self, roots: Roots<'_>, checks: &Checks) -> (u64, Vec<u8>) {
+    /// Goes on to the next header: the slots take turns, as far as the volume has them.
+    pub fn next(&mut self, roots: Roots<'_>) {
         self.slot = self.next_slot();
+        self.is_sealed = false;
         let raw = &mut *self.raw;
         let is_root = |slot: &RawBlockref| slot.kind == 1 && slot.key.get() == 0;
         // a copy that was added has none until it is in sync
@@ -113,45 +117,49 @@ impl HeaderWriter {
         raw.allocator_free.set(roots.free_bytes);
         raw.mirror_tid.set(roots.tid.0);
         raw.freemap_tid.set(roots.tid.0);
-        self.again(checks)
     }
 
-    /// The same header once more, with what was changed of it since.
-    pub fn again(&mut self, checks: &Checks) -> (u64, Vec<u8>) {
-        seal(&mut self.raw, checks);
-        (self.slot * HEADER_STRIDE, self.raw.as_bytes().to_vec())
+    /// The header, whole, and where it goes on the root volume's device.
+    pub fn sealed(&mut self, checks: &Checks) -> (u64, &[u8]) {
+        self.seal(checks);
+        (self.offset(), self.raw.as_bytes())
     }
 
-    /// The shadow of the same header, on a volume that has room for one only.
-    pub fn shadow(&mut self, checks: &Checks) -> Vec<u8> {
-        let (offset, _) = self.again(checks);
-        let before = self.written.get(&offset).or(self.found.as_ref());
-        shadow(&self.raw, before.map(Vec::as_slice), checks)
+    /// The parts of the header that differ from what was last written to its place: all of it the
+    /// first time. A commit changes two or three sectors, and a header that was cut short in the midst
+    /// of them fails its check like any other.
+    pub fn changes(&mut self, checks: &Checks) -> Vec<(u64, Vec<u8>)> {
+        self.seal(checks);
+        let offset = self.offset();
+        changes(&mut self.written, offset, self.raw.as_bytes())
+    }
+
+    /// As [`changes`](Self::changes), of the shadow of the same header, on a volume that has room for
+    /// one only.
+    pub fn shadow_changes(&mut self, checks: &Checks) -> Vec<(u64, Vec<u8>)> {
+        self.seal(checks);
+        let before = self.written.get(&self.offset()).or(self.found.as_ref());
+        let changed = changed_sectors(&self.raw, before.map(Vec::as_slice));
+        as_shadow(&mut self.raw, changed, checks, |raw| {
+            changes(&mut self.written, SHADOW_OFFSET, raw.as_bytes())
+        })
+    }
+
+    fn seal(&mut self, checks: &Checks) {
+        if !self.is_sealed {
+            seal(&mut self.raw, checks);
+            self.is_sealed = true;
+        }
+    }
+
+    const fn offset(&self) -> u64 {
+        self.slot * HEADER_STRIDE
     }
 
     /// The super-root that the last header refers to.
     #[must_use]
     pub fn super_root(&self) -> Option<&RawBlockref> {
         self.raw.sroot_blockset.iter().find(|slot| slot.kind == 1 && slot.key.get() == 0)
-    }
-
-    /// The parts of a header at `offset` that differ from what was last written there: all of it the
-    /// first time. A commit changes two sectors, and a header that was cut short in the midst of
-    /// them fails its check like any other.
-    pub fn changes(&mut self, offset: u64, header: Vec<u8>) -> Vec<(u64, Vec<u8>)> {
-        let Some(before) = self.written.get(&offset) else {
-            self.written.insert(offset, header.clone());
-            return alloc::vec![(offset, header)];
-        };
-        let sectors = header.chunks(SECTOR_LEN).zip(before.chunks(SECTOR_LEN));
-        let changes = (offset..)
-            .step_by(SECTOR_LEN)
-            .zip(sectors)
-            .filter(|(_, (new, old))| new != old)
-            .map(|(at, (new, _))| (at, new.to_vec()))
-            .collect();
-        self.written.insert(offset, header);
-        changes
     }
 
     /// The last commit's header, if its shadow had to stand for it: it has to be made to last in
@@ -161,7 +169,9 @@ impl HeaderWriter {
             return None;
         }
         self.slot = 0;
-        self.found.clone()
+        let found = self.found.clone()?;
+        self.written.insert(0, found.clone());
+        Some(found)
     }
 
     /// Whether the volume has room for one header only: a torn write then leaves none.
@@ -173,6 +183,34 @@ impl HeaderWriter {
     fn next_slot(&self) -> u64 {
         (self.slot + 1) % slot_count(self.raw.volu_size.get())
     }
+}
+
+/// The sectors of a header at `offset` that differ from what `written` says was last written there,
+/// those side by side as one.
+fn changes(
+    written: &mut BTreeMap<u64, Vec<u8>>,
+    offset: u64,
+    header: &[u8],
+) -> Vec<(u64, Vec<u8>)> {
+    let Some(before) = written.get_mut(&offset) else {
+        written.insert(offset, header.to_vec());
+        return alloc::vec![(offset, header.to_vec())];
+    };
+    let mut changes: Vec<(u64, Vec<u8>)> = Vec::new();
+    let sectors = header.chunks(SECTOR_LEN).zip(before.chunks_mut(SECTOR_LEN));
+    for (at, (new, old)) in (offset..).step_by(SECTOR_LEN).zip(sectors) {
+        if new == old {
+            continue;
+        }
+        old.copy_from_slice(new);
+        match changes.last_mut() {
+            Some((start, bytes)) if *start + bytes.len() as u64 == at => {
+                bytes.extend_from_slice(new);
+            }
+            _ => changes.push((at, new.to_vec())),
+        }
+    }
+    changes
 }
 
 /// Header slots that a volume of this size has.
@@ -188,29 +226,24 @@ mod tests {
     use super::*;
     use alloc::vec;
 
-    fn writer() -> HeaderWriter {
-        use zerocopy::FromZeros;
-        let raw = Box::new(RawVolumeHeader::new_zeroed());
-        HeaderWriter { raw, slot: 0, found: None, is_torn: false, written: BTreeMap::new() }
-    }
-
     #[test]
     fn a_slot_is_written_whole_once_and_then_where_it_changed() {
-        let mut writer = writer();
+        let mut written = BTreeMap::new();
         let mut header = vec![0; 0x1_0000];
-        assert_eq!(writer.changes(0, header.clone()), [(0, header.clone())]);
+        assert_eq!(changes(&mut written, 0, &header), [(0, header.clone())]);
         header[20] = 1;
         header[0xffff] = 2;
         // another slot holds something else
-        assert_eq!(writer.changes(HEADER_STRIDE, header.clone()).len(), 1);
-        let changes = writer.changes(0, header.clone());
-        assert_eq!(changes, [(0, header[..4096].to_vec()), (0xf000, header[0xf000..].to_vec())]);
+        assert_eq!(changes(&mut written, HEADER_STRIDE, &header).len(), 1);
+        let expected = [(0, header[..4096].to_vec()), (0xf000, header[0xf000..].to_vec())];
+        assert_eq!(changes(&mut written, 0, &header), expected);
         let at = HEADER_STRIDE + 0x3000;
         header[0x3000] = 3;
+        header[0x4fff] = 3;
         assert_eq!(
-            writer.changes(HEADER_STRIDE, header.clone()),
-            [(at, header[0x3000..0x4000].to_vec())]
+            changes(&mut written, HEADER_STRIDE, &header),
+            [(at, header[0x3000..0x5000].to_vec())]
         );
-        assert_eq!(writer.changes(HEADER_STRIDE, header), []);
+        assert_eq!(changes(&mut written, HEADER_STRIDE, &header), []);
     }
 }

@@ -14,7 +14,7 @@ use core::fmt;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::check::crc32c;
+use super::check::{Checks, crc32c};
 use super::distrust::{Distrust, INTERVALS_MAX, Interval};
 use super::raw::{RawCopyGroup, RawCopySlot, RawEpoch, RawVolumeHeader};
 use crate::units::{Tid, Uuid, WallTime};
@@ -427,16 +427,25 @@ impl CopyGroup {
     /// The record's bytes. Reading them gives an equal group, if this one makes sense.
     #[must_use]
     pub fn store(&self) -> [u8; COPY_GROUP_LEN] {
-        let mut raw = self.unknown.clone();
-        self.write_into(&mut raw);
-        let crc = crc32c(&raw.as_bytes()[..CHECKED]);
+        self.store_with(&Checks::PORTABLE)
+    }
+
+    fn store_with(&self, checks: &Checks) -> [u8; COPY_GROUP_LEN] {
+        let mut raw = self.unsealed();
+        let crc = checks.crc32c(&raw.as_bytes()[..CHECKED]);
         raw.crc.set(crc);
         zerocopy::transmute!(*raw)
     }
 
+    fn unsealed(&self) -> Box<RawCopyGroup> {
+        let mut raw = self.unknown.clone();
+        self.write_into(&mut raw);
+        raw
+    }
+
     /// Puts the record into a volume header, which still has to be sealed.
-    pub fn put(&self, header: &mut RawVolumeHeader) {
-        header.copyinfo[..COPY_GROUP_LEN].copy_from_slice(&self.store());
+    pub fn put(&self, header: &mut RawVolumeHeader, checks: &Checks) {
+        header.copyinfo[..COPY_GROUP_LEN].copy_from_slice(&self.store_with(checks));
     }
 
     /// Number of copies that the group is made of, whatever their state.
@@ -534,7 +543,7 @@ impl CopyGroup {
 
 impl PartialEq for CopyGroup {
     fn eq(&self, other: &Self) -> bool {
-        self.store() == other.store()
+        self.unsealed().as_bytes() == other.unsealed().as_bytes()
     }
 }
 
@@ -560,8 +569,9 @@ const NO_EPOCH: Epoch = Epoch {
     time: WallTime(0),
 };
 
-fn is_whole(raw: &RawCopyGroup) -> bool {
-    raw.magic.get() == COPY_GROUP_MAGIC && raw.crc.get() == crc32c(&raw.as_bytes()[..CHECKED])
+fn is_whole(raw: &RawCopyGroup, checks: &Checks) -> bool {
+    let is_one = raw.magic.get() == COPY_GROUP_MAGIC;
+    is_one && raw.crc.get() == checks.crc32c(&raw.as_bytes()[..CHECKED])
 }
 
 /// The current epoch and its ancestors: each names the next as its parent.

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::check::crc32c;
+use super::check::{Checks, crc32c};
 use super::copy_group::COPY_GROUP_LEN;
 use super::dirhash::NAME_BIT;
 use super::raw::{RawDamageList, RawDamagedBlock, RawVolumeHeader};
@@ -164,6 +164,10 @@ impl DamageList {
     /// The bytes of it. Reading them gives an equal list.
     #[must_use]
     pub fn store(&self) -> [u8; DAMAGE_LEN] {
+        self.store_with(&Checks::PORTABLE)
+    }
+
+    fn store_with(&self, checks: &Checks) -> [u8; DAMAGE_LEN] {
         let mut raw = Box::new(RawDamageList::new_zeroed());
         if !self.is_empty() {
             raw.magic.set(DAMAGE_MAGIC);
@@ -173,7 +177,7 @@ impl DamageList {
             for (raw, block) in raw.blocks.iter_mut().zip(&self.blocks) {
                 block.store(raw);
             }
-            let crc = crc32c(&raw.as_bytes()[CHECKED_FROM..]);
+            let crc = checks.crc32c(&raw.as_bytes()[CHECKED_FROM..]);
             raw.crc.set(crc);
         }
         zerocopy::transmute!(*raw)
@@ -186,8 +190,8 @@ impl DamageList {
     }
 
     /// Puts the list into a volume header, which still has to be sealed.
-    pub fn put(&self, header: &mut RawVolumeHeader) {
-        header.copyinfo[PLACE].copy_from_slice(&self.store());
+    pub fn put(&self, header: &mut RawVolumeHeader, checks: &Checks) {
+        header.copyinfo[PLACE].copy_from_slice(&self.store_with(checks));
     }
 
     /// What it names.
@@ -266,7 +270,6 @@ fn code_of(kind: BlockKind) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::check::Checks;
     use crate::media::header::seal;
     use alloc::vec;
 
@@ -407,7 +410,7 @@ mod tests {
         let mut header = Box::new(RawVolumeHeader::new_zeroed());
         let mut codes = vec![];
         for count in 0..4 {
-            list(count).put(&mut header);
+            list(count).put(&mut header, &checks);
             assert_eq!(DamageList::of(&header), list(count));
             seal(&mut header, &checks);
             codes.push(header.icrc_volheader.get());

@@ -120,7 +120,7 @@ impl VolumeHeader {
         if raw.fstype != version.fstype() {
             return Err(HeaderFault::Type(Uuid(raw.fstype)));
         }
-        if version == Version::Copies && !CopyGroup::is_bound(raw) {
+        if version == Version::Copies && !CopyGroup::is_bound(raw, checks) {
             return Err(HeaderFault::Torn);
         }
         let raw = RawVolumeHeader::read_from_bytes(bytes).map_err(|_| HeaderFault::Length)?;
@@ -315,7 +315,7 @@ impl VolumeHeader {
 /// a header is written.
 pub fn seal(raw: &mut RawVolumeHeader, checks: &Checks) {
     if raw.version.get() == Version::Copies.number() {
-        CopyGroup::bind(raw);
+        CopyGroup::bind(raw, checks);
     }
     // each later one covers the earlier
     let root = checks.crc32c(&raw.as_bytes()[ROOT_CHECKED]);

@@ -6,41 +6,44 @@
 //! disk whose barriers do nothing, the header may as well be torn by the write of the commit before.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::check::Checks;
-use super::copy_group::CopyGroup;
-use super::header::{MAGIC, Version, VolumeHeader, seal};
+use super::copy_group::{COPY_GROUP_LEN, CopyGroup};
+use super::header::{MAGIC, Version, VolumeHeader};
 use super::raw::RawVolumeHeader;
 
 /// What a device writes as a whole, at least.
 const SECTOR_LEN: usize = 512;
 
-/// `raw`, which is sealed, as the shadow of the header that is about to replace `before`: that of a
-/// volume of copies says by which sectors the two differ.
-pub(crate) fn shadow(raw: &RawVolumeHeader, before: Option<&[u8]>, checks: &Checks) -> Vec<u8> {
-    if raw.version.get() != Version::Copies.number() {
-        // stock media have no room for that
-        return raw.as_bytes().to_vec();
-    }
-    let after = raw.as_bytes().chunks(SECTOR_LEN);
-    let changed = match before {
-        None => u128::MAX,
-        Some(before) => (0..)
-            .zip(after.zip(before.chunks(SECTOR_LEN)))
-            .filter(|(_, (after, before))| after != before)
-            .fold(0, |changed, (sector, _)| changed | 1 << sector),
-    };
-    with_changed(raw, changed, checks).as_bytes().to_vec()
+/// The sectors by which `raw`, which is sealed, differs from the header `before` it, a bit for each; all
+/// of them, if nobody knows that one.
+pub(crate) fn changed_sectors(raw: &RawVolumeHeader, before: Option<&[u8]>) -> u128 {
+    let Some(before) = before else { return u128::MAX };
+    let sectors = raw.as_bytes().chunks(SECTOR_LEN).zip(before.chunks(SECTOR_LEN));
+    let changed = (0..).zip(sectors).filter(|(_, (after, before))| after != before);
+    changed.fold(0, |changed, (sector, _)| changed | 1 << sector)
 }
 
-fn with_changed(raw: &RawVolumeHeader, changed: u128, checks: &Checks) -> Box<RawVolumeHeader> {
-    let mut raw = Box::new(raw.clone());
-    CopyGroup::set_changed(&mut raw, changed);
-    seal(&mut raw, checks);
-    raw
+/// Has `then` see `raw`, which is sealed, as the shadow of the header that is about to be written: that
+/// of a volume of copies says which sectors change by it. Behind it `raw` is as before. The header's own
+/// check codes are those of both: whatever the record says, it ends in its own code.
+pub(crate) fn as_shadow<T>(
+    raw: &mut RawVolumeHeader,
+    changed: u128,
+    checks: &Checks,
+    then: impl FnOnce(&RawVolumeHeader) -> T,
+) -> T {
+    if raw.version.get() != Version::Copies.number() {
+        // stock media have no room for that
+        return then(raw);
+    }
+    let copies = raw.copyinfo[..COPY_GROUP_LEN].to_vec();
+    CopyGroup::set_changed(raw, changed, checks);
+    let done = then(raw);
+    raw.copyinfo[..COPY_GROUP_LEN].copy_from_slice(&copies);
+    done
 }
 
 impl VolumeHeader {
@@ -65,10 +68,11 @@ impl VolumeHeader {
             let is_next = tid == shadow || tid.checked_add(1) == Some(shadow);
             return is_next.then(|| self.clone());
         }
-        let changed = CopyGroup::changed(self.raw());
-        let raw = with_changed(self.raw(), 0, checks);
+        let changed = CopyGroup::changed(self.raw(), checks);
+        let mut raw = Box::new(self.raw().clone());
+        CopyGroup::set_changed(&mut raw, 0, checks);
         // one that leaves a copy behind differs in the record
-        let has_begun = tid == shadow || CopyGroup::bound_tid(torn) == Some(shadow);
+        let has_begun = tid == shadow || CopyGroup::bound_tid(torn, checks) == Some(shadow);
         let is_begun_at = |(sector, (torn, own)): (u32, (&[u8], &[u8]))| {
             changed & 1 << sector != 0 && torn == own
         };

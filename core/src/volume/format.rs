@@ -452,7 +452,7 @@ impl Header<'_> {
             }
         }
         if let Some(group) = self.group {
-            group.put(raw);
+            group.put(raw, &self.options.checks);
         }
         seal(raw, &self.options.checks);
         bytes

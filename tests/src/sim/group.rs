@@ -58,9 +58,9 @@ fn set_policy(bay: &Bay, policy: Policy) {
         let mut group = one.header.copy_group().expect("it was just made");
         group.policy = policy;
         let mut writer = HeaderWriter::new(&one.header, one.slot);
-        group.put(writer.raw_mut());
-        let (offset, bytes) = writer.again(&checks);
-        ready(bay.write(one.device, offset, &bytes)).expect("the disks are fine");
+        group.put(writer.raw_mut(), &checks);
+        let (offset, bytes) = writer.sealed(&checks);
+        ready(bay.write(one.device, offset, bytes)).expect("the disks are fine");
         ready(bay.barrier(one.device)).expect("the disks are fine");
     }
 }

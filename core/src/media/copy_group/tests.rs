@@ -167,22 +167,22 @@ const OF_SHADOW: core::ops::Range<usize> = 0x70..0x80;
 #[test]
 fn a_record_is_of_one_header() {
     let mut raw = RawVolumeHeader::new_zeroed();
-    group().put(&mut raw);
-    assert!(CopyGroup::is_bound(&raw), "it does not say");
+    group().put(&mut raw, &Checks::PORTABLE);
+    assert!(CopyGroup::is_bound(&raw, &Checks::PORTABLE), "it does not say");
     raw.mirror_tid.set(7);
-    CopyGroup::bind(&mut raw);
+    CopyGroup::bind(&mut raw, &Checks::PORTABLE);
     assert_eq!(CopyGroup::parse(&raw.copyinfo[..COPY_GROUP_LEN]), Ok(group()));
-    assert!(CopyGroup::is_bound(&raw));
+    assert!(CopyGroup::is_bound(&raw, &Checks::PORTABLE));
     raw.mirror_tid.set(8);
-    assert!(!CopyGroup::is_bound(&raw));
+    assert!(!CopyGroup::is_bound(&raw, &Checks::PORTABLE));
     raw.mirror_tid.set(7);
     raw.freemap_blockset[0].data_off.set(1);
-    assert!(!CopyGroup::is_bound(&raw));
+    assert!(!CopyGroup::is_bound(&raw, &Checks::PORTABLE));
     // one that is damaged stays what it is, for others to judge
     raw.copyinfo[100] ^= 1;
     let before = raw.copyinfo;
-    CopyGroup::bind(&mut raw);
-    assert!(raw.copyinfo == before && CopyGroup::is_bound(&raw));
+    CopyGroup::bind(&mut raw, &Checks::PORTABLE);
+    assert!(raw.copyinfo == before && CopyGroup::is_bound(&raw, &Checks::PORTABLE));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn header(version: u32, fstype: [u8; 16]) -> Result<VolumeHeader, HeaderFault> {
         raw.volu_loff[0].set(0);
         raw.total_size.set(1 << 30);
     }
-    group().put(&mut raw);
+    group().put(&mut raw, &Checks::PORTABLE);
     seal(&mut raw, &Checks::PORTABLE);
     VolumeHeader::parse(raw.as_bytes(), &Checks::PORTABLE)
 }
