@@ -84,27 +84,33 @@ fn fresh_seeds() {
     lives(first, setting("FARRIER_SIM_FRESH_RUNS", 25));
 }
 
+/// A life by itself, of disks of `sizes` MiB, in which nothing is full and nobody lies; see [`Plan`].
+fn life(seed: u64, sizes: &[u64], runtime: Runtime, steps: &[(Action, u64)]) -> Plan {
+    Plan {
+        seed,
+        sizes: sizes.iter().map(|size| size << 20).collect(),
+        victim: None,
+        work: 30,
+        cache: 1 << 20,
+        is_crowded: false,
+        policy: Policy { runtime, ..Policy::default() },
+        steps: steps.iter().map(|(action, seed)| Step::new(*action, *seed)).collect(),
+    }
+}
+
 /// A disk that lost its blocks and kept its headers was attached while mounted, and believed what it had
 /// had (I3).
 #[test]
 fn a_copy_that_lost_its_root_is_filled_in_anew_when_it_is_attached() {
     let steps = [
-        Step::new(Action::Resync, 43533994655895795),
-        Step::new(Action::Lose, 60556608876202987),
-        Step::new(Action::GiveBack, 16627331426209026),
-        Step::new(Action::Members, 21648924325525700),
-        Step::new(Action::Resync, 57024926460679663),
+        (Action::Resync, 43533994655895795),
+        (Action::Lose, 60556608876202987),
+        (Action::GiveBack, 16627331426209026),
+        (Action::Members, 21648924325525700),
+        (Action::Resync, 57024926460679663),
     ];
-    let plan = Plan {
-        seed: 500130,
-        sizes: vec![3000 << 20, 96 << 20],
-        victim: None,
-        work: 12,
-        cache: 64 << 10,
-        is_crowded: false,
-        policy: Policy { runtime: Runtime::Any, ..Policy::default() },
-        steps: steps.to_vec(),
-    };
+    let plan =
+        Plan { work: 12, cache: 64 << 10, ..life(500_130, &[3000, 96], Runtime::Any, &steps) };
     assert_eq!(outcome(&plan), None);
 }
 
@@ -113,22 +119,13 @@ fn a_copy_that_lost_its_root_is_filled_in_anew_when_it_is_attached() {
 #[test]
 fn what_a_failed_barrier_left_in_a_cache_is_made_to_last() {
     let steps = [
-        Step::new(Action::Pull, 63603730083918642),
-        Step::new(Action::Remount, 19647554873731511),
-        Step::new(Action::Pull, 40412170942649569),
-        Step::new(Action::Heal, 2269647624545590),
-        Step::new(Action::Remount, 34356810876186533),
+        (Action::Pull, 63603730083918642),
+        (Action::Remount, 19647554873731511),
+        (Action::Pull, 40412170942649569),
+        (Action::Heal, 2269647624545590),
+        (Action::Remount, 34356810876186533),
     ];
-    let plan = Plan {
-        seed: 200_827,
-        sizes: vec![64 << 20, 3000 << 20, 64 << 20, 64 << 20],
-        victim: None,
-        work: 4,
-        cache: 1 << 20,
-        is_crowded: false,
-        policy: Policy { runtime: Runtime::Holder(2), ..Policy::default() },
-        steps: steps.to_vec(),
-    };
+    let plan = Plan { work: 4, ..life(200_827, &[64, 3000, 64, 64], Runtime::Holder(2), &steps) };
     assert_eq!(outcome(&plan), None);
 }
 
@@ -137,27 +134,18 @@ fn what_a_failed_barrier_left_in_a_cache_is_made_to_last() {
 #[test]
 fn a_copy_that_has_just_joined_does_not_go_on_without_those_of_before() {
     let steps = [
-        Step::new(Action::Pull, 47051960616025179),
-        Step::new(Action::Members, 70715588191045995),
-        Step::new(Action::Promote, 54069271331955904),
-        Step::new(Action::Remount, 7247030277404317),
-        Step::new(Action::GiveBack, 8254021694680859),
-        Step::new(Action::Resync, 54534552903000621),
-        Step::new(Action::Lose, 50031552704199570),
-        Step::new(Action::Cut, 59334743848518497),
-        Step::new(Action::Pull, 42656557392453908),
-        Step::new(Action::BeginScan, 37859004091379117),
+        (Action::Pull, 47051960616025179),
+        (Action::Members, 70715588191045995),
+        (Action::Promote, 54069271331955904),
+        (Action::Remount, 7247030277404317),
+        (Action::GiveBack, 8254021694680859),
+        (Action::Resync, 54534552903000621),
+        (Action::Lose, 50031552704199570),
+        (Action::Cut, 59334743848518497),
+        (Action::Pull, 42656557392453908),
+        (Action::BeginScan, 37859004091379117),
     ];
-    let plan = Plan {
-        seed: 700752,
-        sizes: vec![1100 << 20, 64 << 20],
-        victim: None,
-        work: 30,
-        cache: 64 << 10,
-        is_crowded: false,
-        policy: Policy { runtime: Runtime::Any, ..Policy::default() },
-        steps: steps.to_vec(),
-    };
+    let plan = Plan { cache: 64 << 10, ..life(700_752, &[1100, 64], Runtime::Any, &steps) };
     assert_eq!(outcome(&plan), None);
 }
 
@@ -166,24 +154,18 @@ fn a_copy_that_has_just_joined_does_not_go_on_without_those_of_before() {
 #[test]
 fn a_copy_that_was_put_back_while_it_was_filled_in_is_filled_in_again() {
     let steps = [
-        Step::new(Action::PullPair, 62761141552614722),
-        Step::new(Action::PutBack, 60333002906898440),
-        Step::new(Action::Lose, 16547289131045306),
-        Step::new(Action::PutBack, 7076977142175805),
+        (Action::PullPair, 62761141552614722),
+        (Action::PutBack, 60333002906898440),
+        (Action::Lose, 16547289131045306),
+        (Action::PutBack, 7076977142175805),
     ];
     let plan = Plan {
-        seed: 3_005_158,
-        sizes: vec![96 << 20, 64 << 20, 64 << 20],
-        victim: None,
-        work: 30,
-        cache: 1 << 20,
-        is_crowded: false,
         policy: Policy {
             runtime: Runtime::Any,
             on_missing: OnMissing::Refuse,
             ..Policy::default()
         },
-        steps: steps.to_vec(),
+        ..life(3_005_158, &[96, 64, 64], Runtime::Any, &steps)
     };
     assert_eq!(outcome(&plan), None);
 }
@@ -193,28 +175,39 @@ fn a_copy_that_was_put_back_while_it_was_filled_in_is_filled_in_again() {
 #[test]
 fn whoever_lags_within_an_epoch_does_not_halt_the_others() {
     let steps = [
-        Step::new(Action::PutBack, 54712166722921486),
-        Step::new(Action::Remount, 39700684632493836),
-        Step::new(Action::Remount, 10145736002196601),
-        Step::new(Action::Pull, 60749686072080939),
-        Step::new(Action::Members, 65648013374475958),
-        Step::new(Action::Resync, 20854399433880499),
-        Step::new(Action::GiveBack, 37174403732616969),
-        Step::new(Action::LosePair, 25923670222753159),
-        Step::new(Action::Cut, 66054681145897867),
-        Step::new(Action::PutBack, 63425303638032701),
-        Step::new(Action::Resync, 43245064532638675),
+        (Action::PutBack, 54712166722921486),
+        (Action::Remount, 39700684632493836),
+        (Action::Remount, 10145736002196601),
+        (Action::Pull, 60749686072080939),
+        (Action::Members, 65648013374475958),
+        (Action::Resync, 20854399433880499),
+        (Action::GiveBack, 37174403732616969),
+        (Action::LosePair, 25923670222753159),
+        (Action::Cut, 66054681145897867),
+        (Action::PutBack, 63425303638032701),
+        (Action::Resync, 43245064532638675),
     ];
-    let silent = Silent { flips: 20, lost: 100, astray: 0, reads: 100, lies: false };
     let plan = Plan {
-        seed: 3_004_977,
-        sizes: vec![64 << 20; 3],
-        victim: Some((0, silent)),
         work: 12,
-        cache: 1 << 20,
-        is_crowded: false,
-        policy: Policy { runtime: Runtime::Any, ..Policy::default() },
-        steps: steps.to_vec(),
+        victim: Some((0, Silent { flips: 20, lost: 100, astray: 0, reads: 100, lies: false })),
+        ..life(3_004_977, &[64, 64, 64], Runtime::Any, &steps)
+    };
+    assert_eq!(outcome(&plan), None);
+}
+
+/// A member whose root was lost came in sync with the commit in which another one failed, of which it
+/// has the record: two of three did not go on, though the third could never have by itself (I16).
+#[test]
+fn whoever_is_filled_in_anew_counts_for_a_majority() {
+    let steps = [
+        (Action::Lose, 23506486692799332),
+        (Action::Pull, 18062576974558346),
+        (Action::Resync, 12396356782016604),
+    ];
+    let plan = Plan {
+        work: 4,
+        cache: 64 << 10,
+        ..life(6_053_281, &[96, 96, 1100], Runtime::Majority, &steps)
     };
     assert_eq!(outcome(&plan), None);
 }
