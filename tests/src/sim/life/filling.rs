@@ -139,8 +139,12 @@ impl Life {
                 Ok(())
             }
             Ok(freed) => Err(Stop::Wrong(format!("I9: a scan found {freed:?}"))),
-            Err(Error::Busy) if self.is_overtaken || self.scanned == 0 => Ok(()),
-            Err(error) => Err(self.told(error)),
+            Err(Error::Busy) if self.is_overtaken => Ok(()),
+            Err(error) => match self.told(error) {
+                // whoever had all of it is gone, and the others got what is there now
+                Stop::Wrong(_) if self.scanned & self.good() == 0 => Ok(()),
+                stop => Err(stop),
+            },
         }
     }
 
