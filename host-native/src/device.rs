@@ -8,6 +8,7 @@
 
 mod lane;
 mod raw;
+mod ring;
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
@@ -247,6 +248,7 @@ impl Devices {
     fn guard_one(&self, index: DeviceIndex, device: &Device) {
         if let Some(Guard { limit, spare }) = self.guard.get() {
             device.lane.get_or_init(|| {
+                device.raw.expect_jumps();
                 let calls: Arc<dyn Calls> = Arc::clone(&device.raw) as _;
                 Lane::new(calls, spare(index), *limit)
             });
@@ -368,12 +370,20 @@ impl Devices {
         let Some(lane) = device.lane() else {
             return device.raw.read(offset, len, Vec::new());
         };
-        // what is in memory keeps nobody waiting
-        let mut bytes = vec![0; len];
-        if !lane.is_given_up() && device.raw.read_cached(offset, &mut bytes) {
-            return Ok(bytes);
+        let mut bytes = Vec::new();
+        if !lane.is_given_up() {
+            if !device.raw.is_in_memory()
+                && let Some(aside) = ring::read(&device.raw, offset, len, lane)
+            {
+                return aside;
+            }
+            // what is in memory keeps nobody waiting
+            bytes.resize(len, 0);
+            if device.raw.read_cached(offset, &mut bytes) {
+                return Ok(bytes);
+            }
+            bytes.clear();
         }
-        bytes.clear();
         let began = Instant::now();
         let read = lane.read(offset, len, bytes);
         if read.is_ok() {

@@ -325,7 +325,13 @@ impl Lane {
         if is_stalled && self.give_up() { Err(FaultCause::Stalled) } else { Ok(()) }
     }
 
-    fn give_up(&self) -> bool {
+    /// How long the device may take for one call.
+    pub(super) const fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Gives up the device, which did not answer in time, if that can be.
+    pub(super) fn give_up(&self) -> bool {
         if !self.spare.give_up() {
             return false;
         }

@@ -40,8 +40,21 @@ impl Raw {
         &self.file
     }
 
+    /// Whether there is no device to wait for.
+    pub(super) const fn is_in_memory(&self) -> bool {
+        self.is_in_memory
+    }
+
     pub(super) const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Copies take turns in being read: what lies behind a block that was read from this one is often
+    /// read from another one. The system guesses the opposite, so it is told; what is needed it hears
+    /// from [`will_need`](Calls::will_need).
+    pub(super) fn expect_jumps(&self) {
+        // only advice
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Random);
     }
 
     /// Fills `bytes` with what the system has in memory, if it has all of it: that takes no time.
@@ -124,7 +137,7 @@ impl Calls for Raw {
     }
 }
 
-fn cause(error: Errno) -> FaultCause {
+pub(super) fn cause(error: Errno) -> FaultCause {
     match error {
         Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM => FaultCause::Gone,
         Errno::ACCESS | Errno::PERM => FaultCause::Denied,
