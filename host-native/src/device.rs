@@ -372,7 +372,8 @@ impl Devices {
         };
         let mut bytes = Vec::new();
         if !lane.is_given_up() {
-            if !device.raw.is_in_memory()
+            if device.raw.is_prompt()
+                && !device.raw.is_in_memory()
                 && let Some(aside) = ring::read(&device.raw, offset, len, lane)
             {
                 return aside;

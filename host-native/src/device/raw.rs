@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::IoSliceMut;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use farrier_core::error::FaultCause;
 use rustix::buffer::spare_capacity;
@@ -20,8 +19,8 @@ pub(super) struct Raw {
     size: u64,
     /// All of it is in memory: there is no device to wait for.
     is_in_memory: bool,
-    /// The system cannot tell what it has in memory.
-    knows_no_cache: AtomicBool,
+    /// Asked not to wait, the system does not.
+    is_prompt: bool,
 }
 
 /// A file system that is memory and nothing else, by the number that Linux gives it.
@@ -33,7 +32,11 @@ impl Raw {
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let is_in_memory =
             is_file && rustix::fs::fstatfs(&file).is_ok_and(|system| system.f_type == TMPFS);
-        Self { file, size, is_in_memory, knows_no_cache: AtomicBool::new(false) }
+        let mut byte = [0];
+        // where nobody promised that, such as on a mount of FUSE, it says so
+        let is_prompt =
+            matches!(read_promptly(&file, 0, &mut byte), Ok(_) | Err(Errno::AGAIN | Errno::INTR));
+        Self { file, size, is_in_memory, is_prompt }
     }
 
     pub(super) const fn file(&self) -> &File {
@@ -43,6 +46,11 @@ impl Raw {
     /// Whether there is no device to wait for.
     pub(super) const fn is_in_memory(&self) -> bool {
         self.is_in_memory
+    }
+
+    /// Whether the system keeps a promise not to wait for it.
+    pub(super) const fn is_prompt(&self) -> bool {
+        self.is_prompt
     }
 
     pub(super) const fn size(&self) -> u64 {
@@ -63,21 +71,13 @@ impl Raw {
             // if it fails, a plain read tells why
             return self.file.read_exact_at(bytes, offset).is_ok();
         }
-        if self.knows_no_cache.load(Ordering::Relaxed) {
-            return false;
-        }
-        let wanted = bytes.len();
-        let mut slices = [IoSliceMut::new(bytes)];
-        match rustix::io::preadv2(&self.file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
-            Ok(count) => count == wanted,
-            Err(Errno::AGAIN | Errno::INTR) => false,
-            Err(_) => {
-                // whatever it is, a plain read tells it better
-                self.knows_no_cache.store(true, Ordering::Relaxed);
-                false
-            }
-        }
+        self.is_prompt && read_promptly(&self.file, offset, bytes) == Ok(bytes.len())
     }
+}
+
+/// Reads what is in memory.
+fn read_promptly(file: &File, offset: u64, bytes: &mut [u8]) -> Result<usize, Errno> {
+    rustix::io::preadv2(file, &mut [IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT)
 }
 
 impl Calls for Raw {
