@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use common::loops::Loop;
 use common::volume::{Numbers, Service, Volume, noise};
 use common::{can_mount, farrier, fresh, is_mounted, wait_for};
 
@@ -25,15 +25,18 @@ fn every_fsync_reaches_the_device() {
     let Some(device) = Loop::over(&volume.image) else {
         return;
     };
+    let Some(before) = flush_count(&device) else {
+        return;
+    };
     let mount = Service::start(&device.path, &[]);
     let mut file = File::create(mount.path.join("file")).unwrap();
     file.sync_all().unwrap();
-    let before = device.flush_count();
+    let before = flush_count(&device).unwrap_or(before);
     for number in 0..FSYNC_COUNT {
         file.write_all(&noise(512, number + 1)).unwrap();
         file.sync_all().unwrap();
     }
-    let flushes = device.flush_count() - before;
+    let flushes = flush_count(&device).unwrap_or(before) - before;
     drop(file);
     mount.unmount();
     assert!(flushes >= FSYNC_COUNT, "{flushes} flushes for {FSYNC_COUNT} times fsync");
@@ -44,49 +47,15 @@ fn every_fsync_reaches_the_device() {
 
 const FSYNC_COUNT: u64 = 50;
 
-/// A loop device, given back with its test.
-struct Loop {
-    path: PathBuf,
-}
-
-impl Loop {
-    /// None where there are no loop devices to be had, or they do not count flushes.
-    fn over(image: &Path) -> Option<Self> {
-        let made = Command::new("losetup").args(["--find", "--show"]).arg(image).output();
-        let text = match made {
-            Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
-            Ok(output) => {
-                eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim());
-                return None;
-            }
-            Err(error) => {
-                eprintln!("skipped: losetup: {error}");
-                return None;
-            }
-        };
-        let device = Self { path: PathBuf::from(text.trim()) };
-        if device.counters().len() <= FLUSH_FIELD {
-            eprintln!("skipped: the kernel does not count flushes");
-            return None;
-        }
-        Some(device)
+/// How often a device was flushed; `None` where the kernel does not count that.
+fn flush_count(device: &Loop) -> Option<u64> {
+    let name = device.path.file_name().unwrap();
+    let text = fs::read_to_string(Path::new("/sys/block").join(name).join("stat")).unwrap();
+    let count = text.split_whitespace().nth(FLUSH_FIELD);
+    if count.is_none() {
+        eprintln!("skipped: the kernel does not count flushes");
     }
-
-    fn flush_count(&self) -> u64 {
-        self.counters()[FLUSH_FIELD]
-    }
-
-    fn counters(&self) -> Vec<u64> {
-        let name = self.path.file_name().unwrap();
-        let text = fs::read_to_string(Path::new("/sys/block").join(name).join("stat")).unwrap();
-        text.split_whitespace().map(|number| number.parse().unwrap()).collect()
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").arg("--detach").arg(&self.path).output();
-    }
+    count.map(|number| number.parse().unwrap())
 }
 
 /// Flush requests completed; see Linux, Documentation/block/stat.rst.

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::loops::Loop;
 use common::{Mounted, can_mount, fresh, run};
 use farrier_tests::images::shipped;
 use rustix::fs::FlockOperation;
@@ -240,41 +241,22 @@ fn what_is_in_use_is_refused_even_with_force() {
     }
 }
 
-/// A loop device that ends with its test.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn over(image: &Path) -> Option<Self> {
-        let output = Command::new("losetup").args(["--show", "-f"]).arg(image).output().ok()?;
-        let name = String::from_utf8(output.stdout).ok()?;
-        let is_there = output.status.success() && Path::new(name.trim()).exists();
-        is_there.then(|| Self(name.trim().into()))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").arg("-d").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_block_device_is_formatted_unless_it_is_mounted() {
     let folder = fresh("format");
     let image = sparse(&folder.join("disk.img"), (64 << 20) + 512);
     let Some(device) = Loop::over(&image) else {
-        eprintln!("skipped: no loop devices here");
         return;
     };
-    let name = text(&device.0);
+    let name = text(&device.path);
     refused(&["-f", text(&image)], &["in use by /dev/loop", "losetup -d"]);
     made(&[name]);
     is_clean(&[name]);
     refused(&[name], &["holds a HAMMER2 volume"]);
     let at = folder.join("at");
     fs::create_dir(&at).unwrap();
-    let ext4 = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&device.0).status();
-    let mount = || Command::new("mount").arg(&device.0).arg(&at).status();
+    let ext4 = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&device.path).status();
+    let mount = || Command::new("mount").arg(&device.path).arg(&at).status();
     if ext4.is_ok_and(|status| status.success()) && mount().is_ok_and(|status| status.success()) {
         refused(&["--force", name], &[name, "mounted at", text(&at), "umount"]);
         assert!(Command::new("umount").arg(&at).status().unwrap().success());

@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "nothing here leaves the tests")]
 
 pub(crate) mod copies;
+pub(crate) mod loops;
 pub(crate) mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
