@@ -360,6 +360,7 @@ impl Devices {
     pub(crate) fn will_need(&self, index: DeviceIndex, offset: u64, len: u64) {
         let Some(device) = self.device(index) else { return };
         match device.lane() {
+            _ if device.raw.is_in_memory() => {}
             Some(lane) => lane.will_need(offset, len),
             None => device.raw.will_need(offset, len),
         }
@@ -370,21 +371,22 @@ impl Devices {
         let Some(lane) = device.lane() else {
             return device.raw.read(offset, len, Vec::new());
         };
-        let mut bytes = Vec::new();
         if !lane.is_given_up() {
+            if device.raw.is_in_memory() {
+                return device.raw.read(offset, len, Vec::new());
+            }
             if device.raw.is_prompt()
-                && !device.raw.is_in_memory()
                 && let Some(aside) = ring::read(&device.raw, offset, len, lane)
             {
                 return aside;
             }
-            // what is in memory keeps nobody waiting
-            bytes.resize(len, 0);
-            if device.raw.read_cached(offset, &mut bytes) {
-                return Ok(bytes);
-            }
-            bytes.clear();
         }
+        // what is in memory keeps nobody waiting
+        let mut bytes = vec![0; len];
+        if !lane.is_given_up() && device.raw.read_cached(offset, &mut bytes) {
+            return Ok(bytes);
+        }
+        bytes.clear();
         let began = Instant::now();
         let read = lane.read(offset, len, bytes);
         if read.is_ok() {

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
 
 use farrier_core::error::FaultCause;
 use rustix::buffer::spare_capacity;
@@ -67,10 +66,6 @@ impl Raw {
 
     /// Fills `bytes` with what the system has in memory, if it has all of it: that takes no time.
     pub(super) fn read_cached(&self, offset: u64, bytes: &mut [u8]) -> bool {
-        if self.is_in_memory {
-            // if it fails, a plain read tells why
-            return self.file.read_exact_at(bytes, offset).is_ok();
-        }
         self.is_prompt && read_promptly(&self.file, offset, bytes) == Ok(bytes.len())
     }
 }
@@ -152,26 +147,21 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// Whether a file of a thousand bytes below `folder` is read without waiting, all of it and too much.
-    fn is_read_at_once(folder: &Path) -> (bool, bool) {
-        let path = folder.join(format!("farrier-raw-{}", std::process::id()));
-        std::fs::write(&path, [7; 1000]).unwrap();
-        let file = File::open(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let raw = Raw::new(file, 1000);
-        let mut bytes = [0; 1000];
-        let is_read = raw.read_cached(0, &mut bytes);
-        assert!(!is_read || bytes == [7; 1000]);
-        (is_read, raw.read_cached(1, &mut bytes))
-    }
-
     #[test]
-    fn what_lies_in_memory_is_read_at_once() {
-        let memory = Path::new("/dev/shm");
-        if rustix::fs::statfs(memory).is_ok_and(|system| system.f_type == TMPFS) {
-            assert_eq!(is_read_at_once(memory), (true, false));
+    fn what_lies_in_memory_is_known_and_read_at_once() {
+        for folder in [Path::new("/dev/shm"), &std::env::temp_dir()] {
+            let path = folder.join(format!("farrier-raw-{}", std::process::id()));
+            let Ok(()) = std::fs::write(&path, [7; 1000]) else { continue };
+            let raw = Raw::new(File::open(&path).unwrap(), 1000);
+            std::fs::remove_file(&path).unwrap();
+            let system = rustix::fs::statfs(folder).unwrap().f_type;
+            assert_eq!(raw.is_in_memory(), system == TMPFS, "{}", folder.display());
+            let mut bytes = [0; 1000];
+            let is_read = raw.read_cached(0, &mut bytes);
+            assert_eq!(is_read, bytes == [7; 1000]);
+            assert!(raw.is_prompt() || !is_read);
+            // it may be read, and is never too much
+            assert!(!raw.read_cached(1, &mut bytes));
         }
-        // elsewhere it may be, and is never too much
-        assert!(!is_read_at_once(&std::env::temp_dir()).1);
     }
 }
