@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use farrier_core::copies::lineage::ReadOnly;
 use farrier_core::dirty::Memory;
 use farrier_core::drive::bulkfree::Freed;
 use farrier_core::drive::heal::{HealQueue, HealRequest};
@@ -208,7 +209,8 @@ impl Blocks {
     /// # Errors
     /// A sentence: why not, where, and what to do.
     pub fn change_members(&self, change: &MemberChange) -> Result<copies::Changed, String> {
-        let changed = copies::change(self.writing.as_deref().ok_or_else(read_only)?, change)?;
+        let changed =
+            copies::change(self.writing.as_deref().ok_or_else(|| self.read_only())?, change)?;
         // the first copies need somebody who fills them in and looks for them
         self.catch_up();
         Ok(changed)
@@ -220,7 +222,7 @@ impl Blocks {
     /// A sentence: why that makes no sense now.
     pub fn scrub(&self, wish: ScrubWish, rate: Option<u64>) -> Result<(), String> {
         self.writing_of_copies()?;
-        let flushing = self.flushing.as_ref().ok_or_else(read_only)?;
+        let flushing = self.flushing.as_ref().ok_or_else(|| self.read_only())?;
         lock(flushing).scrub(wish, rate)
     }
 
@@ -233,7 +235,15 @@ impl Blocks {
 
     fn writing_of_copies(&self) -> Result<&Writing, String> {
         self.volume().copies().ok_or_else(copies::no_copies)?;
-        self.writing.as_deref().ok_or_else(read_only)
+        self.writing.as_deref().ok_or_else(|| self.read_only())
+    }
+
+    /// Why nothing may be written, and what to do.
+    fn read_only(&self) -> String {
+        match self.volume().group().map(|group| group.decision().writable) {
+            Some(Err(why)) if why != ReadOnly::Asked => why.to_string(),
+            _ => "is mounted read-only; mount it for writing first".to_owned(),
+        }
     }
 
     /// How the copies of the volume are; `None` if it has none.
@@ -634,10 +644,6 @@ impl Drop for Landing<'_> {
             ))));
         }
     }
-}
-
-fn read_only() -> String {
-    "is mounted read-only; mount it for writing first".to_owned()
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
