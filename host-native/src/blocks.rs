@@ -241,7 +241,7 @@ impl Blocks {
     /// Why nothing may be written, and what to do.
     fn read_only(&self) -> String {
         match self.volume().group().map(|group| group.decision().writable) {
-            Some(Err(why)) if why != ReadOnly::Asked => why.to_string(),
+            Some(Err(why)) if why != ReadOnly::Asked => format!("is mounted read-only: {why}"),
             _ => "is mounted read-only; mount it for writing first".to_owned(),
         }
     }
