@@ -211,3 +211,21 @@ fn whoever_is_filled_in_anew_counts_for_a_majority() {
     };
     assert_eq!(outcome(&plan), None);
 }
+
+/// A copy got the slot of one that was taken away in the same mount. What the former had was given back
+/// with a block of that time, though the new one had something else there (I9).
+#[test]
+fn what_a_former_copy_had_is_not_given_back_on_the_next_one() {
+    let steps = [
+        (Action::Bulk, 60217969246938705),
+        (Action::Members, 13648100843786245),
+        (Action::Bulk, 65881190083495557),
+        (Action::LosePair, 40425853003112792),
+    ];
+    let plan = Plan {
+        work: 12,
+        is_crowded: true,
+        ..life(30_031_966, &[96, 40, 64, 1100], Runtime::Any, &steps)
+    };
+    assert_eq!(outcome(&plan), None);
+}

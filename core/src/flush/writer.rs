@@ -317,7 +317,13 @@ impl Writer {
             let addresses = match &self.set {
                 None => None,
                 Some(set) => match Addresses::of(raw) {
-                    Ok(addresses) => Some(addresses.settled(set.plain())),
+                    Ok(addresses) => {
+                        let addresses = addresses.settled(set.plain());
+                        // a place that does not count may be somebody else's by now, such as one that
+                        // a former copy in the slot had
+                        let valid = set.valid_mask(addresses.mask(), blockref.mirror_tid());
+                        Some((addresses, valid))
+                    }
                     // what lies nowhere has nothing to give back
                     Err(_) => return,
                 },
@@ -325,7 +331,8 @@ impl Writer {
             for shelf in &mut self.shelves {
                 let offset = match &addresses {
                     None => Some(location.offset),
-                    Some(addresses) => addresses.get(shelf.copy),
+                    Some((_, valid)) if valid & 1 << shelf.copy == 0 => None,
+                    Some((addresses, _)) => addresses.get(shelf.copy),
                 };
                 if let Some(offset) = offset {
                     shelf.freemap.retire(Location { offset, ..location });
