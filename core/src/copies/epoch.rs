@@ -60,7 +60,7 @@ pub fn may_mount(runtime: Runtime, members: u8, here: u8) -> bool {
 
 /// Whether `some` are more than half of `members`.
 #[must_use]
-pub(super) const fn is_majority(members: u8, some: u8) -> bool {
+const fn is_majority(members: u8, some: u8) -> bool {
     2 * (some & members).count_ones() > members.count_ones()
 }
 

@@ -144,6 +144,8 @@ struct Rewritten {
     copy: u8,
     want: Want,
     stored: Vec<u8>,
+    /// By another blockref it was already.
+    is_again: bool,
 }
 
 /// Writes bad blocks again from good copies, reads them back and counts them, while the flusher is
@@ -195,6 +197,9 @@ pub async fn heal<H: WriteHost>(
     for one in rewritten {
         let read = host.fetch_stored(&one.want.trial()).await;
         let is_there = read.is_ok_and(|read| read == one.stored) || Rule::HealVerify.is_off();
+        if is_there && one.is_again {
+            continue;
+        }
         // the next commit leaves behind what often gives back something else
         let event = if is_there { CopyEvent::Healed } else { CopyEvent::Unhealed };
         if let Some(lineage) = &flusher.lineage {
@@ -222,12 +227,17 @@ async fn rewrite<H: WriteHost>(
     let (Some(want), Some(lineage)) = (want.on(copy), &flusher.lineage) else {
         return;
     };
+    let at = want.only_at();
+    // two blockrefs may name it, one of them with another place on another copy
+    let is_again = rewritten.iter().any(|one| one.copy == copy && one.want.only_at() == at);
     let live = lineage.live();
-    let is_taken = if live.is_bad(copy, want.only_at()) {
+    let is_taken = if is_again {
+        true
+    } else if live.is_bad(copy, at) {
         // another reference to it was moved, and this one is to be
         false
     } else {
-        let piece = Piece { copy, offset: want.only_at(), bytes: Bytes::Owned(stored.to_vec()) };
+        let piece = Piece { copy, offset: at, bytes: Bytes::Owned(stored.to_vec()) };
         let is_taken = host.rewrite(piece).await.is_ok();
         if !is_taken {
             failed(live, copy);
@@ -235,7 +245,7 @@ async fn rewrite<H: WriteHost>(
         is_taken
     };
     if is_taken {
-        rewritten.push(Rewritten { copy, want, stored: stored.to_vec() });
+        rewritten.push(Rewritten { copy, want, stored: stored.to_vec(), is_again });
     } else {
         flusher.give_up_place(copy, &want);
         done.failed += 1;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::media::copy_group::{COPIES_MAX, CopyGroup, CopyState, EpochId, Runtime};
 use crate::units::{DeviceIndex, Tid};
 
-use super::super::epoch::is_majority;
+use super::super::epoch::may_mount;
 use super::super::witness::{Heard, Word};
 use super::{Found, Note, Options, ReadOnly, Record, Refused, Side};
 
@@ -234,13 +234,15 @@ impl<'a> Bench<'a> {
             .with_part(Part::Member)
             .filter(|one| !self.is_rolled_back(one))
             .fold(0, |mask, one| mask | 1 << one.slot());
-        let is_safe = match policy.runtime {
-            // Where a majority or a holder may go on unasked, a witness that stood in for them would
-            // let two sides go on; where everybody is wanted, it may.
-            Runtime::Any => missing == 0 || word == Some(Word::Confirms),
-            Runtime::Majority => is_majority(epoch.members, proof),
-            Runtime::Holder(slot) => proof & epoch.members & 1 << slot != 0,
+        // One that has lost its root did not go on, which is all that is asked where everybody is wanted.
+        let here = match policy.runtime {
+            Runtime::Any => epoch.members & !missing,
+            Runtime::Majority | Runtime::Holder(_) => proof,
         };
+        // Where a majority or a holder may go on unasked, a witness that stood in for them would let two
+        // sides go on; where everybody is wanted, it may.
+        let is_confirmed = policy.runtime == Runtime::Any && word == Some(Word::Confirms);
+        let is_safe = is_confirmed || may_mount(policy.runtime, epoch.members, here);
         if is_safe {
             return Ok(());
         }
