@@ -238,6 +238,18 @@ fn spoiled_on(sizes: &[u64], disks: &[u8], seed: u64) -> (Rack, Mounted, u64, Ve
     (rack, mounted, inum, requests)
 }
 
+/// As two blockrefs do that name one block, one of them with an older place of it on another copy.
+#[test]
+fn what_is_asked_for_twice_is_healed_once() {
+    let (_, mounted, _, requests) = spoiled_file(3);
+    let count = requests.len() as u64;
+    let twice = requests.iter().chain(&requests).cloned().collect();
+    let healed = ready(mounted.host.heal_these(twice)).unwrap();
+    assert_eq!(healed, Healed { healed: count, ..Healed::default() });
+    assert_eq!(healed_count(&mounted), count);
+    mounted.check().unwrap();
+}
+
 #[test]
 fn a_place_that_was_used_again_is_left_alone() {
     let mut late = 0;

@@ -229,24 +229,3 @@ fn what_a_former_copy_had_is_not_given_back_on_the_next_one() {
     };
     assert_eq!(outcome(&plan), None);
 }
-
-/// Two blockrefs named one block that went bad, one of them with an older place of it on another copy: it
-/// was healed and counted twice.
-#[test]
-fn a_block_that_two_blockrefs_name_is_healed_once() {
-    let steps = [
-        (Action::Cut, 57447610957176782),
-        (Action::Snapshot, 23633872068085087),
-        (Action::Cut, 4529174648670167),
-        (Action::PutBack, 10320863500646796),
-        (Action::Resync, 10326772554675463),
-        (Action::GiveBack, 33564505393056582),
-        (Action::Members, 58033519286107610),
-        (Action::Heal, 13946657712753098),
-    ];
-    let plan = Plan {
-        victim: Some((0, Silent { flips: 0, lost: 100, astray: 0, reads: 100, lies: true })),
-        ..life(30_012_841, &[64, 1100, 96, 1100], Runtime::Majority, &steps)
-    };
-    assert_eq!(outcome(&plan), None);
-}
