@@ -1,11 +1,11 @@
 //! The volume is left, in whatever way, and mounted again.
 
 use farrier_core::copies::epoch::may_continue;
-use farrier_core::copies::lineage;
+use farrier_core::copies::lineage::{self, Decision, Note};
 use farrier_core::copies::{CopyState, OnMissing, Runtime};
 use farrier_core::drive::change::Origin;
 use farrier_core::error::{Error, Refusal};
-use farrier_core::units::{Uuid, WallTime};
+use farrier_core::units::{DeviceIndex, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 
 use super::super::bay::Bay;
@@ -193,7 +193,9 @@ impl Life {
             let mut past = now.clone().chain(self.history.iter().rev());
             // by the rule of a holder or a majority, one that lies may be left alone with what it lost
             let bad = self.victim() | self.old | self.lost;
-            let is_doubtful = mask & bad != 0 && mask & self.line & !bad == 0;
+            // so may it with those that its record, the newest, takes for gone
+            let standing = mask & self.line & !bad & !set_aside(group.decision(), mask);
+            let is_doubtful = mask & bad != 0 && standing == 0;
             if is_doubtful || mask & !bad == 0 {
                 continue;
             }
@@ -228,4 +230,11 @@ impl Life {
         let headers: Vec<String> = headers.collect();
         format!("master {}, {:?}, {headers:?}", decision.master, decision.notes)
     }
+}
+
+/// Which of the disks that are shown are no copies any more.
+fn set_aside(decision: &Decision, shown: u8) -> u8 {
+    let is_aside = |device| decision.notes.contains(&Note::Aside(DeviceIndex(device)));
+    let aside = (0..).zip(each(shown)).filter(|(device, _)| is_aside(*device));
+    aside.fold(0, |mask, (_, disk)| mask | 1 << disk)
 }
