@@ -37,18 +37,41 @@ pub(super) fn choose_head(records: &[Record<'_>], master: Option<u8>) -> Result<
         // each is another's past: no history is like that
         heads.extend(records);
     }
-    let chosen = match master {
-        Some(slot) => heads.iter().find(|one| one.slot() == slot),
-        None => None,
-    };
+    let chosen = master.and_then(|slot| {
+        let own = records.iter().find(|one| one.slot() == slot)?;
+        let is_there = |head: &&&Record<'_>| head.slot() == slot || is_to_follow(own, head);
+        let mut there = heads.iter().filter(is_there);
+        let first = there.next()?.group.epoch.id;
+        there.all(|other| other.group.epoch.id == first).then_some(first)
+    });
     match (chosen, heads.first()) {
-        (Some(one), _) => Ok(one.group.epoch.id),
+        (Some(head), _) => Ok(head),
         (None, Some(first)) if heads.iter().all(|o| o.group.epoch.id == first.group.epoch.id) => {
             Ok(first.group.epoch.id)
         }
-        (None, Some(_)) => Err(Refused::Split { sides: heads.into_iter().map(Side::of).collect() }),
+        (None, Some(_)) => {
+            let side = |head: &Record<'_>| {
+                let is_member = is_in(head, head.slot());
+                let member = records.iter().find(|one| !is_member && is_to_follow(one, head));
+                member
+                    .map_or(Side::of(head), |one| Side { epoch: head.group.epoch, ..Side::of(one) })
+            };
+            Err(Refused::Split { sides: heads.into_iter().map(side).collect() })
+        }
         (None, None) => Err(Refused::Nothing),
     }
+}
+
+/// Whether the copy in `slot` is a member of the epoch that `head` has as its newest.
+fn is_in(head: &Record<'_>, slot: u8) -> bool {
+    head.group.epoch.members & 1 << slot != 0
+}
+
+/// Whether `one` is a member of the newest epoch of `head` that a crash caught before it got the header
+/// with it. A copy that is being filled in may have got one.
+fn is_to_follow(one: &Record<'_>, head: &Record<'_>) -> bool {
+    let id = one.group.epoch.id;
+    is_in(head, one.slot()) && head.group.epoch.id != id && head.group.descends_from(id)
 }
 
 /// What a device is to the group.

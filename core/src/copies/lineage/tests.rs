@@ -165,6 +165,29 @@ fn each_forced_alone_is_a_split() {
 }
 
 #[test]
+fn a_side_whose_member_did_not_get_its_epoch_yet_can_be_chosen() {
+    let mut both = without(&group(3), 1, 2);
+    both.rejoin(1, Tid(110)).unwrap();
+    both.resync(1, Tid(110)).unwrap();
+    // copy 2 fails; a crash comes when only the copy that is filled in knows of it
+    let left = without(&both, 2, 3);
+    // and it was forced to go on alone
+    let mut forced = without(&both, 0, 4);
+    forced.eject(1, Tid(110), false).unwrap();
+    let found = vec![at(&both, 0, 0), at(&left, 1, 0), at(&forced, 2, 0)];
+    let Err(Refused::Split { sides }) = plain(&found) else { panic!("one history") };
+    let named: Vec<_> = sides.iter().map(|side| (side.slot, side.epoch.id.0[0])).collect();
+    assert_eq!(named, [(0, 3), (2, 4)], "by who can be chosen");
+    let chosen = |slot| decide(&found, &Options { master: Some(slot), ..Options::default() });
+    let decision = chosen(0).unwrap();
+    assert_eq!((decision.master, decision.writable), (0, Ok(())));
+    assert_eq!(decision.group.epoch.id, EpochId([3; 16]), "of the newest epoch that it is in");
+    assert_eq!((decision.lagging, states(&decision)[2]), (0b1, Diverged));
+    assert_eq!(chosen(2).unwrap().group.epoch.id, EpochId([4; 16]));
+    assert_eq!(chosen(1).unwrap_err().code(), "FC-S12", "it does not hold everything");
+}
+
+#[test]
 fn a_copy_forced_after_the_other_moved_on_is_a_split_when_that_returns() {
     let moved_on = without(&group(2), 1, 2);
     let mut forced = accepting(&[at(&group(2), 1, 0)]);
