@@ -22,6 +22,7 @@ pub mod pfs;
 pub mod promote;
 pub mod relocate;
 pub mod repair;
+pub mod resume;
 pub mod resync;
 pub mod scrub;
 pub mod solo;

@@ -12,7 +12,7 @@ mod refused;
 use alloc::vec::Vec;
 
 use crate::media::copy_group::{
-    COPIES_MAX, Cause, CopyGroup, CopyGroupFault, CopyState, OnMissing, RO_COMPAT_KNOWN,
+    COPIES_MAX, Cause, CopyGroup, CopyGroupFault, CopySlot, CopyState, OnMissing, RO_COMPAT_KNOWN,
 };
 use crate::units::{DeviceIndex, Tid, Uuid};
 
@@ -114,9 +114,23 @@ pub struct Decision {
     pub notes: Vec<Note>,
     /// What the witness, if there is one, has to be told.
     pub told: Told,
+    /// The operator said, now or beforehand, to go on whether others may have gone on or not.
+    pub is_accepted: bool,
 }
 
 impl Decision {
+    /// Copies that were away and are proven to be of the family catch up from now on, if anything
+    /// may be written.
+    pub fn take_back(&mut self) {
+        let is_back = |slot: &CopySlot| matches!(slot.state, CopyState::Stale | CopyState::New);
+        let back = (0..).zip(&self.group.slots).filter(|(_, slot)| is_back(slot));
+        let back: Vec<u8> = back.map(|(number, _)| number).collect();
+        for number in back.into_iter().filter(|_| self.writable.is_ok()) {
+            // its state allows it
+            let _ = self.group.resync(number, self.after);
+        }
+    }
+
     /// Begins the epoch that has to, if one has: the record is then what is to be written, with
     /// its next flush number, to all members before anything is acknowledged.
     ///
@@ -195,6 +209,7 @@ pub fn decide(found: &[Found], options: &Options) -> Result<Decision, Refused> {
         group,
         notes,
         told: Told::opened(options.witness.as_ref(), is_accepted),
+        is_accepted,
     })
 }
 
@@ -306,6 +321,7 @@ fn view_of(slot: u8, records: &[Record<'_>]) -> Result<Decision, Refused> {
         after,
         notes,
         told,
+        is_accepted: false,
     })
 }
 

@@ -184,6 +184,14 @@ impl Memory {
         self.failed.get_or_insert(error);
     }
 
+    /// What stopped the volume is over, and the media are as of the last commit: what was changed
+    /// since then can be written, with this room.
+    pub fn resume(&mut self, budget: Budget) {
+        self.failed = None;
+        self.budget = budget;
+        self.reserved = Cost::default();
+    }
+
     /// Free space that is not reserved, in bytes.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {

@@ -32,13 +32,13 @@ use crate::volume::{header_reads_of, newest_header};
 /// What was found on a device that appeared.
 #[derive(Clone, Debug)]
 pub struct Appeared {
-    device: DeviceIndex,
+    pub(super) device: DeviceIndex,
     /// Size of the device in bytes.
-    size: u64,
+    pub(super) size: u64,
     /// The header slot in use.
-    header_slot: u8,
-    header: VolumeHeader,
-    group: CopyGroup,
+    pub(super) header_slot: u8,
+    pub(super) header: VolumeHeader,
+    pub(super) group: CopyGroup,
 }
 
 impl Appeared {
@@ -52,6 +52,18 @@ impl Appeared {
     #[must_use]
     pub const fn names(&self) -> (Uuid, Uuid) {
         (self.group.group, self.group.device)
+    }
+
+    /// What of it decides who is believed. `root_behind`: how many flushes its root is behind, if it
+    /// has one.
+    pub(super) fn found(&self, root_behind: Option<u64>) -> Found {
+        Found {
+            device: self.device,
+            fsid: self.header.fsid(),
+            group: Ok(self.group.clone()),
+            tid: self.header.mirror_tid(),
+            root_behind,
+        }
     }
 }
 
@@ -269,13 +281,7 @@ fn judge(
         return Err(AttachError::Features(unknown));
     }
     let header = &found.header;
-    let seen = Found {
-        device: found.device,
-        fsid: header.fsid(),
-        group: Ok(found.group.clone()),
-        tid: header.mirror_tid(),
-        root_behind: Some(0),
-    };
+    let seen = found.found(Some(0));
     if lineage.set().attached() & 1 << slot != 0
         && book.slot(slot).is_some_and(|copy| copy.device == found.group.device)
     {

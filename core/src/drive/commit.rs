@@ -42,6 +42,8 @@ pub struct Flusher {
     /// One for each copy that is written to, by copy; exactly one on a volume without copies. The
     /// first is of a copy that is in sync.
     pub(super) headers: Vec<(u8, HeaderWriter)>,
+    /// Those of copies that were left behind by a commit that has not come to its end.
+    pub(super) left: Vec<(u8, HeaderWriter)>,
     /// What the headers say of copies.
     pub(super) lineage: Option<Lineage>,
     /// Scans for free space that began.
@@ -55,7 +57,8 @@ pub struct Flusher {
 impl Flusher {
     pub(super) fn new(writer: Writer, header: HeaderWriter) -> Self {
         let (headers, moves) = (alloc::vec![(0, header)], Moves::default());
-        Self { writer, headers, lineage: None, scans: 0, is_settled: true, moves }
+        let left = Vec::new();
+        Self { writer, headers, left, lineage: None, scans: 0, is_settled: true, moves }
     }
 
     pub(super) fn of_copies(
@@ -63,8 +66,9 @@ impl Flusher {
         headers: Vec<(u8, HeaderWriter)>,
         lineage: Lineage,
     ) -> Self {
-        let moves = Moves::default();
-        Self { writer, headers, lineage: Some(lineage), scans: 0, is_settled: false, moves }
+        let (left, moves) = (Vec::new(), Moves::default());
+        let lineage = Some(lineage);
+        Self { writer, headers, left, lineage, scans: 0, is_settled: false, moves }
     }
 
     /// What the headers say of copies; `None` on a volume without.

@@ -16,7 +16,7 @@ use super::convert::{may_be_without_copies, without_copies};
 use super::damage::Known;
 use super::witness::{is_heard, tell};
 use crate::copies::epoch::{may_continue, may_mount};
-use crate::copies::lineage::Mint;
+use crate::copies::lineage::{Decision, Mint};
 use crate::copies::mutations::Rule;
 use crate::copies::witness::Told;
 use crate::copies::{CopyGroup, CopySet, Rules, Runtime, TransitionFault, WitnessPlace};
@@ -50,9 +50,23 @@ pub struct Lineage {
     live: Arc<LiveCopies>,
     /// What the next header says is good on no copy.
     pub(super) known: Known,
+    /// It was opened without members that may have gone on, by the operator's word.
+    pub(super) is_accepted: bool,
 }
 
 impl Lineage {
+    /// As `decision` found it.
+    pub(super) fn of(decision: &Decision, live: &Arc<LiveCopies>, known: Known) -> Self {
+        let lineage = Self::new(
+            decision.group.clone(),
+            (decision.mint, decision.told),
+            (decision.lagging != 0, decision.uninformed != 0),
+            Arc::clone(live),
+            known,
+        );
+        Self { is_accepted: decision.is_accepted, ..lineage }
+    }
+
     pub(super) fn new(
         mut group: CopyGroup,
         (pending, told): (Option<Mint>, Told),
@@ -81,6 +95,7 @@ impl Lineage {
             spells,
             live,
             known,
+            is_accepted: false,
         };
         lineage.tell_rules();
         lineage
@@ -318,6 +333,10 @@ impl Lineage {
     pub fn live(&self) -> &LiveCopies {
         &self.live
     }
+
+    pub(super) const fn shared(&self) -> &Arc<LiveCopies> {
+        &self.live
+    }
 }
 
 /// What went wrong with a copy within some minutes.
@@ -453,6 +472,10 @@ pub(super) async fn finish<H: WriteHost>(
     for (_, freemap) in flusher.writer.freemaps_mut() {
         freemap.committed();
     }
+    for (_, header) in &mut flusher.headers {
+        header.committed();
+    }
+    flusher.left.clear();
     if let Some(lineage) = &mut flusher.lineage {
         lineage.committed(tid);
     }
@@ -603,7 +626,8 @@ async fn eject_lost<H: WriteHost>(
     let set = lineage.set();
     lineage.live.set(&set);
     lineage.live.settle(lost);
-    flusher.headers.retain(|(copy, _)| lost & 1 << *copy == 0);
+    let left = flusher.headers.extract_if(.., |(copy, _)| lost & 1 << *copy != 0);
+    flusher.left.extend(left);
     flusher.writer.set_copies(set);
     Ok(true)
 }

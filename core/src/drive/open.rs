@@ -1,6 +1,5 @@
 //! Opening a volume for writing: its freemap, and what the freemap may have missed.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::commit::Flusher;
@@ -9,6 +8,7 @@ use super::finish::Lineage;
 use super::space::allocator;
 use super::{Host, REUSE_DELAY, run};
 use crate::copies::CopySet;
+use crate::copies::lineage::Decision;
 use crate::dirty::{Memory, Tree};
 use crate::engine::Want;
 use crate::error::{BlockKind, Damage, DamageKind, Error};
@@ -17,10 +17,11 @@ use crate::flush::{HeaderWriter, Writer};
 use crate::freemap::{Class, Freemap};
 use crate::fs::{OpenPfs, Pfs};
 use crate::media::blockref::{Blockref, Seat, slots};
+use crate::media::check::Checks;
 use crate::media::header::VolumeHeader;
 use crate::media::inode::{CONTENT_START, Inode};
 use crate::units::{Inum, Tid};
-use crate::volume::{Copies, Volume};
+use crate::volume::{Copies, CopyHeader, Volume};
 
 /// Free space that is looked for before a volume is ready: the rest of a large freemap is read when
 /// it is needed.
@@ -74,15 +75,34 @@ async fn open_copies<H: Host>(
     if copies.decision().writable.is_err() {
         return Err(Error::ReadOnly);
     }
-    let set = CopySet::of(copies.group());
-    let after = copies.decision().after;
+    let decision = copies.decision();
+    let (root, checks) = (volume.super_root(), *volume.checks());
+    let (writer, headers) =
+        writer_of_copies(host, root, decision, copies.headers(), checks).await?;
+    let memory = memory_of(volume, &writer);
+    let lineage = Lineage::of(decision, copies.live(), Known::new(copies.damage().clone()));
+    Ok((Flusher::of_copies(writer, headers, lineage), memory))
+}
+
+/// The allocators of the copies that are written to, and their next headers. What is newer than a
+/// freemap is looked for below `root`.
+///
+/// # Errors
+/// As [`recover`]; [`Error::Halted`] if there is no copy to write to.
+pub(super) async fn writer_of_copies<H: Host>(
+    host: &H,
+    root: Blockref,
+    decision: &Decision,
+    found: &[CopyHeader],
+    checks: Checks,
+) -> Result<(Writer, Vec<(u8, HeaderWriter)>), Error> {
+    let (set, after) = (CopySet::of(&decision.group), decision.after);
     let (mut freemaps, mut headers) = (Vec::new(), Vec::new());
-    for one in copies.headers() {
+    for one in found {
         if set.attached() & 1 << one.copy == 0 {
             continue;
         }
         let is_in_sync = set.in_sync() & 1 << one.copy != 0;
-        let root = volume.super_root();
         let seat = Seat { copy: one.copy, plain: set.plain() };
         let freemap = allocator(host, root, seat, &one.header, is_in_sync).await?;
         freemaps.push((one.copy, freemap));
@@ -94,17 +114,7 @@ async fn open_copies<H: Host>(
     if freemaps.is_empty() {
         return Err(Error::Halted);
     }
-    let writer = Writer::of_copies(freemaps, set, after, *volume.checks());
-    let memory = memory_of(volume, &writer);
-    let decision = copies.decision();
-    let lineage = Lineage::new(
-        decision.group.clone(),
-        (decision.mint, decision.told),
-        (decision.lagging != 0, decision.uninformed != 0),
-        Arc::clone(copies.live()),
-        Known::new(copies.damage().clone()),
-    );
-    Ok((Flusher::of_copies(writer, headers, lineage), memory))
+    Ok((Writer::of_copies(freemaps, set, after, checks), headers))
 }
 
 /// What is in memory of a volume that nothing was changed of yet.

@@ -20,6 +20,7 @@ use super::heal::{HealQueue, HealRequest, Healed, heal};
 use super::open::{load_freemap, open_for_writing, open_tree};
 use super::pfs::PfsChange;
 use super::relocate::{Relocated, relocate};
+use super::resume::{ResumeError, resume};
 use super::resync::{Filled, resync};
 use super::scrub::{self, Scrub};
 use super::{Host, read_any, read_stored, repair, rewrite_piece, run, write_header, write_piece};
@@ -161,6 +162,22 @@ impl<S: Storage> Solo<S> {
         let found = identify(&self.storage, device, self.volume.checks()).await?;
         let mut flusher = self.take_flusher()?;
         let result = attach(self, &mut flusher, &found, is_asked_for).await;
+        self.flusher.replace(Some(flusher));
+        result
+    }
+
+    /// Goes on after the volume halted, with the copies on these devices; see [`resume`].
+    ///
+    /// # Errors
+    /// Why it cannot; [`Error::Busy`] while a flush is on its way.
+    pub async fn resume(&self, devices: &[DeviceIndex]) -> Result<(), ResumeError> {
+        let mut found = Vec::with_capacity(devices.len());
+        for device in devices {
+            let appeared = identify(&self.storage, *device, self.volume.checks()).await;
+            found.push(appeared.map_err(ResumeError::Device)?);
+        }
+        let mut flusher = self.take_flusher()?;
+        let result = resume(self, &mut flusher, &found).await;
         self.flusher.replace(Some(flusher));
         result
     }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::media::check::Checks;
+use crate::media::copy_group::COPY_GROUP_LEN;
 use crate::media::header::{HEADER_STRIDE, SHADOW_OFFSET, VolumeHeader, seal};
 use crate::media::raw::{RawBlockref, RawVolumeHeader};
 use crate::media::shadow::{as_shadow, changed_sectors};
@@ -26,6 +27,35 @@ pub struct HeaderWriter {
     is_torn: bool,
     /// What was last written, by offset: only what differs has to be written over it.
     written: BTreeMap<u64, Vec<u8>>,
+    /// The header of the last commit that came to its end.
+    last: Option<Written>,
+    /// What was written, or tried, for a commit that did not come to its end.
+    tried: Vec<Written>,
+}
+
+/// What tells a header on media from any other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Written {
+    slot: u8,
+    tid: u64,
+    check: u32,
+    /// The record of copies ends in a code of its own, by which all of them look the same to the
+    /// header's.
+    record_check: [u8; 4],
+}
+
+impl Written {
+    fn of(slot: u8, raw: &RawVolumeHeader) -> Self {
+        // a shadow stands for what was to be there
+        let slot = if slot == header::SHADOW_SLOT { 0 } else { slot };
+        let record = raw.copyinfo[..COPY_GROUP_LEN].last_chunk();
+        Self {
+            slot,
+            tid: raw.mirror_tid.get(),
+            check: raw.icrc_volheader.get(),
+            record_check: record.copied().unwrap_or_default(),
+        }
+    }
 }
 
 /// What is compared, and written, as one: a sector of most devices.
@@ -63,6 +93,8 @@ impl HeaderWriter {
                 .then(|| header.raw().as_bytes().to_vec()),
             is_torn: slot == header::SHADOW_SLOT,
             written: BTreeMap::new(),
+            last: Some(Written::of(slot, header.raw())),
+            tried: Vec::new(),
         }
     }
 
@@ -70,7 +102,30 @@ impl HeaderWriter {
     #[must_use]
     pub fn first(raw: Box<RawVolumeHeader>) -> Self {
         let slot = slot_count(raw.volu_size.get()) - 1;
-        Self { raw, is_sealed: false, slot, found: None, is_torn: false, written: BTreeMap::new() }
+        Self {
+            raw,
+            is_sealed: false,
+            slot,
+            found: None,
+            is_torn: false,
+            written: BTreeMap::new(),
+            last: None,
+            tried: Vec::new(),
+        }
+    }
+
+    /// Whether `header`, which was found in `slot`, is the one of the last commit, or was written for
+    /// the one after it: nobody else has written one since.
+    #[must_use]
+    pub fn is_own(&self, slot: u8, header: &VolumeHeader) -> bool {
+        let found = Written::of(slot, header.raw());
+        self.last == Some(found) || self.tried.contains(&found)
+    }
+
+    /// The commit that this header is of has come to its end.
+    pub fn committed(&mut self) {
+        self.last = self.tried.pop().or(self.last);
+        self.tried.clear();
     }
 
     /// The transaction of the last commit.
@@ -130,6 +185,7 @@ impl HeaderWriter {
     /// of them fails its check like any other.
     pub fn changes(&mut self, checks: &Checks) -> Vec<(u64, Vec<u8>)> {
         self.seal(checks);
+        self.tried.push(Written::of(u8::try_from(self.slot).unwrap_or(u8::MAX), &self.raw));
         let offset = self.offset();
         changes(&mut self.written, offset, self.raw.as_bytes())
     }

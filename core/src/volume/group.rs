@@ -7,9 +7,8 @@ use super::assemble::OpenOptions;
 use super::headers::{Chosen, GotHeader, choose_all};
 use super::live::LiveCopies;
 use crate::copies::lineage::{self, Decision, Found, Note, ReadOnly, Refused, decide};
-use crate::copies::{CopyGroup, CopySet, CopyState};
+use crate::copies::{CopyGroup, CopySet};
 use crate::error::{HeaderFault, Refusal};
-use crate::media::copy_group::COPIES_MAX;
 use crate::media::damage::DamageList;
 use crate::media::header::VolumeHeader;
 use crate::units::DeviceIndex;
@@ -71,16 +70,7 @@ impl Copies {
                 chosen.sort_by_key(|one| one.device != device);
             }
         }
-        let after = decision.after;
-        if decision.writable.is_ok() {
-            // those that were away and are proven to be of the family catch up
-            for slot in (0..).take(COPIES_MAX) {
-                if is_back(&decision.group, slot) {
-                    // its state allows it
-                    let _ = decision.group.resync(slot, after);
-                }
-            }
-        }
+        decision.take_back();
         let set = CopySet::of(&decision.group);
         let live = Arc::new(LiveCopies::new(devices, decision.master, &set));
         for (copy, slot) in (0..).zip(&decision.group.slots) {
@@ -168,9 +158,4 @@ fn flushes_between(used: &VolumeHeader, newest: &VolumeHeader) -> u64 {
     let seq = |header: &VolumeHeader| header.copy_group().map_or(0, |group| group.flush_seq);
     let between = seq(newest).saturating_sub(seq(used));
     if used.mirror_tid() == newest.mirror_tid() { 0 } else { between.max(1) }
-}
-
-fn is_back(group: &CopyGroup, slot: u8) -> bool {
-    let state = group.slot(slot).map(|slot| slot.state);
-    matches!(state, Some(CopyState::Stale | CopyState::New))
 }

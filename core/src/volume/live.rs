@@ -313,6 +313,11 @@ impl LiveCopies {
         self.lost.fetch_and(!copies, Ordering::AcqRel);
     }
 
+    /// `copies` are as good as lost still, and nothing new happened to them.
+    pub fn lose_again(&self, copies: u8) {
+        self.lost.fetch_or(copies, Ordering::AcqRel);
+    }
+
     /// Counts what happened on a copy.
     pub fn count(&self, copy: u8, event: CopyEvent) {
         if matches!(event, CopyEvent::Read | CopyEvent::Check) {

@@ -311,6 +311,7 @@ impl Life {
             Action::Lose => self.lose_disk()?,
             Action::PutBack => self.put_back()?,
             Action::Promote => self.promote()?,
+            Action::Blackout => self.blackout()?,
         }
         self.check_memory()
     }

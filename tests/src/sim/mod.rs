@@ -21,6 +21,7 @@
 //! | I18 stock media | `Life::convert`: a group that has no copies any more is clean by the check of volumes without, and the same files; and back. That other programs refuse copies: `golden` and the conformance stage |
 //! | I19 slot reuse | `members`: a new copy gets the slot of one that was taken away, on an empty disk or on one with all that the old copy left; I3 holds |
 //! | I20 status truth | [`media::merkle_and_identity`]: a copy that is said to be in sync lacks nothing |
+//! | resuming | `Life::blackout`: where all disks were lost in a commit and are back, everything goes on, and what was changed and not committed is there |
 //! | I21 generation | not here: two writers at once are kept apart by locks of the host, and by the message layer; the core only counts who attached |
 //!
 //! Groups have every rule of who may go on (any, majority, holder) and of missing members. Disks fail
@@ -84,6 +85,8 @@ pub struct Ran {
     pub looks: u64,
     /// Groups that had to stop, by their own rule.
     pub halts: u64,
+    /// Groups that went on after all disks had been lost.
+    pub resumed: u64,
     /// Blocks that were healed.
     pub healed: u64,
     /// Copies that came and went.
@@ -114,6 +117,7 @@ impl Ran {
         self.splits += other.splits;
         self.looks += other.looks;
         self.halts += other.halts;
+        self.resumed += other.resumed;
         self.healed += other.healed;
         self.members += other.members;
         self.losses += other.losses;

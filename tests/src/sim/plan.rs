@@ -51,6 +51,8 @@ pub enum Action {
     PutBack,
     /// An older copy is promoted, or one with a history of its own given up.
     Promote,
+    /// All disks are lost at once, and come back without a mount.
+    Blackout,
 }
 
 /// A step.
@@ -141,7 +143,7 @@ impl Step {
 
     fn any(random: &mut Random) -> Self {
         use Action as A;
-        let action = match random.below(29) {
+        let action = match random.below(30) {
             0 | 1 => A::Pull,
             2 | 3 => A::GiveBack,
             4 | 5 => A::Remount,
@@ -161,6 +163,7 @@ impl Step {
             25 => A::Lose,
             26 | 27 => A::PutBack,
             28 => A::Promote,
+            29 => A::Blackout,
             _ => A::Rest,
         };
         Self { action, seed: random.next() }

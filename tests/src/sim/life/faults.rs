@@ -1,9 +1,12 @@
 //! What happens to disks, and what is written meanwhile.
 
 use farrier_core::copies::epoch::may_continue;
+use farrier_core::drive::ready;
+use farrier_core::drive::resume::{self, ResumeError};
+use farrier_core::error::Error;
 use farrier_core::fs::{New, Victim};
 
-use super::{Life, Stop, each};
+use super::{Life, Stop, each, settled};
 use crate::model::Creation;
 use crate::ops::Op;
 use crate::rack::Mode;
@@ -137,6 +140,74 @@ impl Life {
                 self.bay.set(disk, Mode::Fine);
             }
         }
+    }
+
+    /// All disks are lost, the last one perhaps in the midst of a commit, and come back, with what their
+    /// caches held or without: the volume goes on, and nothing is lost.
+    pub(super) fn blackout(&mut self) -> Result<(), Stop> {
+        self.work()?;
+        let (good, needed) = (self.good(), self.needed());
+        let is_still = self.bay.is_still(needed) && !self.bay.switches() && !self.bay.has_fuse();
+        // of one that lies, more may be lost
+        if good == 0 || !is_still || needed & self.victim() != 0 {
+            return Ok(());
+        }
+        let last = *self.random.pick(&each(good).collect::<Vec<_>>());
+        let modes = [Mode::Gone, Mode::Late, Mode::NoWrites];
+        for disk in each(needed & !(1 << last)) {
+            if !self.random.once_in(4) {
+                self.bay.set(disk, *self.random.pick(&modes));
+            }
+        }
+        let (after, mode) = (self.random.below(30), *self.random.pick(&modes));
+        self.bay.set_after(after, last, mode);
+        let (commits, now) = (self.commits(), settled(&self.trees));
+        self.maybe.push(now.clone());
+        let committed = self.host().flush_always(true);
+        self.tell(|| {
+            format!("{needed:b} are lost, disk {last} after {after} writes: {committed:?}")
+        });
+        self.bay.switch_now();
+        self.bay.set(last, Mode::Fine);
+        if committed.is_ok() {
+            // it came too late, or one stood in for it
+            self.bay.forgive();
+            self.done(commits, now);
+            return Ok(self.epoch_on_all()?);
+        }
+        if self.random.once_in(2) {
+            self.bay.power_cycle();
+        }
+        self.come_back()?;
+        self.ran.resumed += 1;
+        self.done(commits, now);
+        if let Some(scan) = self.scan.take() {
+            let freed = ready(self.host().finish_bulkfree(scan));
+            if freed != Err(Error::Busy) {
+                return Err(Stop::Wrong(format!("a scan of before freed {freed:?}")));
+            }
+        }
+        Ok(self.epoch_on_all()?)
+    }
+
+    /// All disks of a volume that halted are there again, and it goes on.
+    fn come_back(&mut self) -> Result<(), Stop> {
+        let needed = self.needed();
+        each(needed).for_each(|disk| self.bay.set(disk, Mode::Fine));
+        let devices: Vec<_> = each(needed).filter_map(|one| self.view.device_of(one)).collect();
+        let resume = || ready(self.host().resume(&devices));
+        let mut resumed = resume();
+        if !self.bay.is_still(needed) || matches!(resumed, Err(ResumeError::Failed(Error::Halted)))
+        {
+            // it had forgotten something, and had not said so yet
+            resumed = resume();
+        }
+        resumed.map_err(|error| Stop::Wrong(format!("{needed:b} do not go on: {error:?}")))
+    }
+
+    /// Copies that took part in the last commit, or in the one that failed.
+    fn needed(&self) -> u8 {
+        self.host().with_flusher(|flusher| flusher.map_or(0, resume::needed))
     }
 
     /// The power goes soon.
