@@ -316,6 +316,16 @@ impl Blocks {
         ready(drive::run(self, operation))
     }
 
+    /// Does `work`, and once more when the volume had halted meanwhile and went on: for programs, which
+    /// have to wait as long as the rules of the group say. Whoever answers questions about the
+    /// volume itself does not.
+    pub(crate) fn outlast<R>(&self, work: impl Fn() -> Result<R, Error>) -> Result<R, Error> {
+        match &self.writing {
+            Some(writing) => writing.outlast(work),
+            None => work(),
+        }
+    }
+
     /// Makes a change; waits for what it needs.
     ///
     /// # Errors

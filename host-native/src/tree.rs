@@ -80,7 +80,7 @@ impl Tree {
     where
         O::Output: core::fmt::Debug,
     {
-        self.image.run(operation)
+        self.image.blocks().outlast(|| self.image.run(operation))
     }
 
     /// Makes a change; waits for what it needs.
@@ -91,7 +91,8 @@ impl Tree {
     where
         C::Output: core::fmt::Debug,
     {
-        self.image.blocks().change(change)
+        let blocks = self.image.blocks();
+        blocks.outlast(|| blocks.change(change))
     }
 
     /// What was changed about `inum` before is on media when this is done.
@@ -100,9 +101,18 @@ impl Tree {
     /// The volume failed.
     pub fn sync(&self, inum: Inum) -> Result<(), Error> {
         match self.image.blocks().writing() {
-            Ok(writing) => writing.sync_inode(self.pfs.id(), inum),
+            Ok(writing) => writing.outlast(|| writing.sync_inode(self.pfs.id(), inum)),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Everything that was changed before is on media when this is done.
+    ///
+    /// # Errors
+    /// The volume failed.
+    pub fn sync_all(&self) -> Result<(), Error> {
+        let blocks = self.image.blocks();
+        blocks.outlast(|| blocks.sync())
     }
 
     /// Attributes of an inode.

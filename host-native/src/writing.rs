@@ -3,6 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | `attach` | copies that come back |
+//! | `halt` | waiting for copies that a volume cannot go on without |
 //! | `host` | what the core asks of a host that writes |
 //! | `catch_up` | copies that are behind |
 //! | `commit` | who flushes when, and who waits for it |
@@ -22,6 +23,7 @@
 mod attach;
 mod catch_up;
 mod commit;
+mod halt;
 mod host;
 mod members;
 mod queue;
@@ -118,6 +120,8 @@ pub(crate) struct Writing {
     unread_free_bytes: AtomicU64,
     /// Whether somebody was told why changes are refused.
     is_failure_told: AtomicBool,
+    /// Times that it halted and went on.
+    resumes: AtomicU64,
     queue: WriteQueue,
     /// On a volume of copies; one that has none may get some while it is open.
     watch: OnceLock<Watch>,
@@ -158,6 +162,7 @@ impl Writing {
             is_noted: AtomicBool::new(false),
             unread_free_bytes: AtomicU64::new(unread),
             is_failure_told: AtomicBool::new(false),
+            resumes: AtomicU64::new(0),
         })
     }
 
@@ -174,7 +179,7 @@ impl Writing {
     {
         let result = ready(change::change(self, change));
         match result {
-            Err(error) if self.failed() == Some(error) => {
+            Err(error) if self.failed() == Some(error) && !self.may_wait_for(&error) => {
                 let is_told = self.is_failure_told.swap(true, Ordering::Relaxed);
                 Err(if is_told { Error::ReadOnly } else { error })
             }

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -12,7 +13,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::copies::{Copies, end, serve, status, wait_for_resync};
-use common::volume::{Volume, have, noise, shell};
+use common::volume::{Service, Volume, have, noise, shell};
 use common::{can_mount, farrier, fresh, run, wait_for};
 use farrier_core::copies::CopyState;
 use farrier_core::media::check::{Checks, crc32c};
@@ -198,6 +199,117 @@ fn without_any_copy_left_the_volume_halts() {
     assert!(mount.path.join("file").exists());
     mount.unmount();
     below.unmount();
+}
+
+/// Two copies on one device that can be lost: files in a mount of its own, under a name that stays.
+struct Losable {
+    outer: Volume,
+    below: Option<Service>,
+    copies: Copies,
+}
+
+impl Losable {
+    fn new(name: &str) -> Self {
+        let outer = Volume::new(&format!("{name}-outer"), "600M");
+        let folder = fresh(name);
+        let images = ["a", "b"].map(|image| folder.join("below").join(image));
+        let copies = Copies { folder, images: images.into() };
+        let mut losable = Self { outer, below: None, copies };
+        losable.come_back();
+        losable.copies.images.iter().for_each(|image| drop(File::create(image).unwrap()));
+        losable.copies.format();
+        losable
+    }
+
+    fn lose(&mut self) {
+        self.below.as_mut().unwrap().signal_kill();
+    }
+
+    fn come_back(&mut self) {
+        drop(self.below.take());
+        let link = self.copies.folder.join("below");
+        let _ = fs::remove_file(&link);
+        let below = self.outer.mount();
+        std::os::unix::fs::symlink(&below.path, &link).unwrap();
+        self.below = Some(below);
+    }
+}
+
+/// A volume that halted waits so long.
+fn set_wait(path: &Path, seconds: &str) {
+    let policy = ["copies", "policy", "--wait", seconds].map(OsStr::new);
+    let (text, error, code) = run(&[&policy[..], &[path.as_os_str()]].concat());
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert!(text.contains(&format!("waits {seconds} s for them")), "{text}");
+}
+
+#[test]
+fn a_volume_that_halted_goes_on_when_its_copies_are_back() {
+    if !can_mount() {
+        return;
+    }
+    let mut losable = Losable::new("returns");
+    let (old, new) = (noise(4 << 20, 5), noise(1 << 20, 6));
+    let mount = losable.copies.mount(&[]);
+    fs::write(mount.path.join("old"), &old).unwrap();
+    set_wait(&mount.path, "240");
+    end(mount);
+
+    let mount = losable.copies.mount(&[]);
+    let file = File::create(mount.path.join("new")).unwrap();
+    losable.lose();
+    let (path, bytes) = (mount.path.join("old"), old.clone());
+    let reads = std::thread::spawn(move || assert!(fs::read(path).unwrap() == bytes));
+    let bytes = new.clone();
+    let writes = std::thread::spawn(move || {
+        file.write_all_at(&bytes, 0).unwrap();
+        file.sync_all().unwrap();
+    });
+    wait_for("it is waited", || mount.said().contains("everything waits up to 240 s for"));
+    let (text, code) = status(&[&mount.path]);
+    assert!(code == 4 && text.starts_with("state:  halted"), "{text}");
+    assert!(text.contains("waits for its copies"), "{text}");
+    assert!(!reads.is_finished() && !writes.is_finished());
+
+    losable.come_back();
+    reads.join().unwrap();
+    writes.join().unwrap();
+    let said = mount.said();
+    assert!(said.contains("back; the volume goes on"), "{said}");
+    assert!(!said.contains("nothing can be changed any more"), "{said}");
+    assert_eq!(status(&[&mount.path]).1, 0, "{}", status(&[&mount.path]).0);
+    shell(&mount.path, "echo more >more; sync -f .");
+    end(mount);
+    for image in &losable.copies.images {
+        losable.copies.look_at(image, |path| {
+            assert!(fs::read(path.join("old")).unwrap() == old);
+            assert!(fs::read(path.join("new")).unwrap() == new);
+            assert_eq!(fs::read(path.join("more")).unwrap(), b"more\n");
+        });
+        let (text, error, code) = run(&["check".as_ref(), image.as_os_str()]);
+        assert_eq!(code, 0, "{text}{error}");
+    }
+}
+
+#[test]
+fn a_volume_that_halted_waits_for_so_long_and_no_longer() {
+    if !can_mount() {
+        return;
+    }
+    let mut losable = Losable::new("stays-away");
+    let mount = losable.copies.mount(&[]);
+    set_wait(&mount.path, "1");
+    let file = File::create(mount.path.join("file")).unwrap();
+    file.sync_all().unwrap();
+    losable.lose();
+    file.write_all_at(&noise(1 << 20, 3), 0).unwrap();
+    assert!(file.sync_all().is_err());
+    assert!(mount.said().contains("nothing can be changed any more"), "{}", mount.said());
+    let (text, code) = status(&[&mount.path]);
+    assert!(code == 4 && !text.contains("waits for its copies"), "{text}");
+    // nobody waits a second time
+    assert!(fs::write(mount.path.join("other"), "").is_err());
+    mount.kill();
 }
 
 #[test]

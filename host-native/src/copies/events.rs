@@ -66,6 +66,10 @@ pub enum EventKind {
     PolicyChanged,
     /// Nothing can be changed any more.
     MasterLost,
+    /// Nothing can be changed before copies are back, and it is waited for them.
+    Halted,
+    /// They are, and everything goes on.
+    Resumed,
     /// A copy with an older state was made the master by the rule of the group.
     Promoted,
     /// The witness was not told: no copy can be left behind until it is.
@@ -97,6 +101,8 @@ impl EventKind {
             Self::ScrubDone => "scrub_done",
             Self::PolicyChanged => "policy_changed",
             Self::MasterLost => "master_lost",
+            Self::Halted => "halted",
+            Self::Resumed => "resumed",
             Self::Promoted => "promoted",
             Self::WitnessLost => "witness_lost",
             Self::WitnessTold => "witness_told",

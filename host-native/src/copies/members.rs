@@ -89,6 +89,9 @@ pub enum MemberChange {
         /// Seconds that a mount may give up unasked.
         #[serde(default)]
         promote: Option<PromoteRule>,
+        /// Seconds that a volume which halted waits for its copies.
+        #[serde(default)]
+        wait_seconds: Option<u16>,
     },
     /// The group gets a witness, another one, or none.
     Witness {
@@ -192,7 +195,7 @@ pub struct Changed {
 /// The rules of a group in words: `any copy may go on alone; ...`.
 #[must_use]
 pub fn rules(group: &CopyGroup) -> String {
-    let Rules { runtime, on_missing, min_copies, promote, .. } = group.rules();
+    let Rules { runtime, on_missing, min_copies, promote, wait_seconds } = group.rules();
     let runtime = match runtime {
         Runtime::Any => "whoever is left may go on (any)".to_owned(),
         Runtime::Majority => "more than half of the members may go on (majority)".to_owned(),
@@ -212,6 +215,12 @@ pub fn rules(group: &CopyGroup) -> String {
             text,
             "; where no copy holds everything, a mount goes on from an older state if no more than \
              {seconds} s are lost (auto:{seconds})"
+        );
+    }
+    if wait_seconds > 0 {
+        let _ = write!(
+            text,
+            "; a mounted volume whose last copies are lost waits {wait_seconds} s for them (wait)"
         );
     }
     if group.policy.witness {
@@ -352,7 +361,7 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
             }
             Ok(told(copy, text, "`farrier copies scrub` finds what is bad still".to_owned()))
         }
-        MemberChange::Rules { runtime, on_missing, min_copies, promote } => {
+        MemberChange::Rules { runtime, on_missing, min_copies, promote, wait_seconds } => {
             let before = group.rules();
             let wanted = Rules {
                 runtime: runtime.map_or(before.runtime, Runtime::from),
@@ -363,7 +372,7 @@ pub(crate) fn change(driver: &impl Driver, change: &MemberChange) -> Result<Chan
                     Some(PromoteRule::Never) => None,
                     Some(PromoteRule::Auto(seconds)) => Some(seconds),
                 },
-                ..before
+                wait_seconds: wait_seconds.unwrap_or(before.wait_seconds),
             };
             set_rules(driver, wanted)?;
             let now = driver.group().ok_or_else(no_copies)?;

@@ -134,6 +134,9 @@ pub struct RulesStatus {
     pub min_copies: u8,
     /// Seconds that a mount may give up unasked; none if it may not.
     pub promote_seconds: Option<u32>,
+    /// Seconds that a mounted volume waits for its last copies when they are lost.
+    #[serde(default)]
+    pub wait_seconds: u16,
     /// The same in words.
     pub text: String,
 }
@@ -413,6 +416,7 @@ pub(crate) fn of_open(
             on_missing: group.policy.on_missing.into(),
             min_copies: group.min_copies,
             promote_seconds: group.policy.promote,
+            wait_seconds: group.policy.wait_seconds,
             text: rules(group),
         }),
         master: match decision {

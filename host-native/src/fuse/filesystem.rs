@@ -108,7 +108,7 @@ impl Filesystem for TreeFilesystem {
         for inum in self.known.nameless() {
             self.release_inode(inum);
         }
-        if let Err(error) = self.tree.image().blocks().sync() {
+        if let Err(error) = self.tree.sync_all() {
             self.refusal(&error);
         }
     }
@@ -371,7 +371,7 @@ impl Filesystem for TreeFilesystem {
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         // Who asks it of the root means everything: so does `farrier umount`.
         let done = match Inum(ino.0) {
-            Inum::ROOT => self.tree.image().blocks().sync(),
+            Inum::ROOT => self.tree.sync_all(),
             inum => self.tree.sync(inum),
         };
         self.answer_empty(done, reply);

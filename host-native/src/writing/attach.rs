@@ -109,28 +109,34 @@ impl Writing {
         let mut known = block_devices();
         let mut fresh = BTreeSet::new();
         loop {
-            let (group, awaited) = {
+            let (group, awaited, is_halted) = {
                 let state = watch.lock();
-                let awaited = state.awaited();
-                let pause = if awaited == 0 { REST } else { LOOK };
+                let (awaited, is_halted) = (state.awaited(), state.halt.is_some());
+                let pause = if awaited == 0 && !is_halted { REST } else { LOOK };
                 let is_same = |state: &mut super::watch::WatchState| {
-                    !state.is_closing && state.awaited() == awaited
+                    let now = (state.awaited(), state.halt.is_some());
+                    !state.is_closing && now == (awaited, is_halted)
                 };
                 let waited = watch.wake.wait_timeout_while(state, pause, is_same);
                 let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
                 if state.is_closing {
                     return;
                 }
-                (state.group.clone(), state.awaited())
+                (state.group.clone(), state.awaited(), state.halt.is_some())
             };
             self.record_losses();
-            if awaited == 0 {
+            if awaited == 0 && !is_halted {
                 (known, fresh) = (block_devices(), BTreeSet::new());
             } else {
                 let now = block_devices();
                 fresh.extend(now.difference(&known).cloned());
                 fresh.retain(|name| now.contains(name));
                 known = now;
+            }
+            if is_halted {
+                // nothing else can be done before that
+                self.look_after_halt(watch, &fresh);
+                continue;
             }
             for (slot, absent) in (0..).zip(&mut absent) {
                 if awaited & 1 << slot == 0 {
@@ -286,7 +292,7 @@ pub(super) fn end(thread: JoinHandle<()>) {
 }
 
 /// The place that a record names, if it is one.
-fn hinted(hint: &[u8]) -> Option<PathBuf> {
+pub(super) fn hinted(hint: &[u8]) -> Option<PathBuf> {
     let path = PathBuf::from(std::str::from_utf8(hint).ok()?);
     path.is_absolute().then_some(path)
 }

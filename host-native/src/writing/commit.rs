@@ -261,8 +261,11 @@ impl Writing {
         result
     }
 
-    /// Tells why nothing can be changed any more.
+    /// Tells why nothing can be changed any more, unless it is waited for that to pass.
     pub(super) fn tell_failed(&self, error: &Error) {
+        if self.waiting_text().is_some() {
+            return;
+        }
         let text = format!(
             "{}; nothing can be changed any more, and what was changed since the last commit is \
              lost when it is unmounted",

@@ -14,6 +14,7 @@ use farrier_core::media::damage::{DAMAGE_MAX, DamageList, DamagedBlock};
 use farrier_core::volume::Counts;
 
 use super::Writing;
+use super::halt::Halt;
 use crate::blocks::lock;
 use crate::copies::{Event, EventKind, Log, Seen};
 
@@ -50,6 +51,10 @@ pub(super) struct WatchState {
     /// Whether the witness was told the last time.
     pub(super) is_witness_lost: bool,
     pub(super) is_closing: bool,
+    /// It halted, and waits.
+    pub(super) halt: Option<Halt>,
+    /// It halted, and has waited long enough.
+    pub(super) is_over: bool,
     /// The volume has no copies any more.
     pub(super) is_stripped: bool,
     /// What no copy can give.
@@ -118,6 +123,8 @@ impl Watch {
             replaced: Vec::new(),
             is_witness_lost: false,
             is_closing: false,
+            halt: None,
+            is_over: false,
             is_stripped: false,
             damage: flusher.damage().cloned().unwrap_or_default(),
         };
@@ -131,7 +138,10 @@ impl Watch {
 
     /// The threads that look after copies end after what they are at.
     pub(super) fn close(&self) {
-        self.lock().is_closing = true;
+        {
+            let mut state = self.lock();
+            (state.is_closing, state.halt) = (true, None);
+        }
         self.wake.notify_all();
     }
 }
@@ -146,7 +156,8 @@ impl Writing {
     /// What is known of the copies.
     pub(crate) fn seen(&self) -> Option<Seen> {
         let watch = self.watch.get()?;
-        let failed = self.failed().map(|error| self.store.explain(&error));
+        let waiting = self.waiting_text().map(|text| format!("; {text}")).unwrap_or_default();
+        let failed = self.failed().map(|error| self.store.explain(&error) + &waiting);
         let scrub = self.scrubbing.status();
         let state = watch.lock();
         if state.is_stripped {
@@ -185,6 +196,7 @@ impl Writing {
         let (Some(watch), Some(lineage)) = (self.watch.get(), flusher.lineage()) else {
             return;
         };
+        self.note_halt(watch, flusher);
         self.note_counts(watch);
         self.note_list(watch, flusher);
         let group = lineage.group();

@@ -316,6 +316,11 @@ pub(super) struct PolicyCommand {
     #[arg(long, value_name = "never|auto:SECONDS", value_parser = promotion)]
     promote: Option<PromoteRule>,
 
+    /// How long a mounted volume whose last copies are lost waits for them: programs wait meanwhile,
+    /// and go on when the copies are back as they were. 0, as at first: everything fails at once.
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u16>,
+
     /// A file that is told of every epoch before anything is acknowledged in it, on none of the
     /// copies; `none` for no witness. With one, a mount needs no question if one of two copies is
     /// gone.
@@ -367,9 +372,13 @@ impl PolicyCommand {
     pub(super) fn run(&self) -> Outcome {
         let group = Group::parse(&self.targets)?;
         let on_missing = self.on_missing.map(MissingRule::from);
-        let Self { runtime, min_copies, promote, .. } = *self;
-        let changes_rules =
-            runtime.is_some() || on_missing.is_some() || min_copies.is_some() || promote.is_some();
+        let Self { runtime, min_copies, promote, wait: wait_seconds, .. } = *self;
+        let rules = MemberChange::Rules { runtime, on_missing, min_copies, promote, wait_seconds };
+        let changes_rules = runtime.is_some()
+            || on_missing.is_some()
+            || min_copies.is_some()
+            || promote.is_some()
+            || wait_seconds.is_some();
         if !changes_rules && self.witness.is_none() {
             let rules = group.status()?.rules.ok_or_else(|| {
                 Failure::new(format!(
@@ -394,7 +403,6 @@ impl PolicyCommand {
             };
             group.change(&MemberChange::Witness { path }, self.how)?;
         }
-        let rules = MemberChange::Rules { runtime, on_missing, min_copies, promote };
         match changes_rules {
             true => group.change(&rules, self.how),
             false => Ok(()),
