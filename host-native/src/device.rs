@@ -154,7 +154,7 @@ impl Devices {
     pub fn open_writable(paths: &[PathBuf]) -> Result<Self, OpenFault> {
         let devices = Self::empty(true);
         for path in paths {
-            devices.add(path).map_err(|fault| match fault.cause {
+            devices.open_one_more(path).map_err(|fault| match fault.cause {
                 OpenCause::Own => OpenFault { cause: OpenCause::Twice, ..fault },
                 _ => fault,
             })?;
@@ -169,11 +169,20 @@ impl Devices {
     }
 
     /// Opens one more device, as the others were, while they are in use. One that was
-    /// [let go](Self::release) under the same path gets the number that it had.
+    /// [let go](Self::release) under the same path gets the number that it had. What it holds is read
+    /// anew, whatever the system has in memory.
     ///
     /// # Errors
     /// It cannot be opened, or is one of the set already.
     pub fn add(&self, path: &Path) -> Result<DeviceIndex, OpenFault> {
+        let index = self.open_one_more(path)?;
+        if let Some(device) = self.device(index) {
+            device.raw.forget();
+        }
+        Ok(index)
+    }
+
+    fn open_one_more(&self, path: &Path) -> Result<DeviceIndex, OpenFault> {
         let fault = |cause| OpenFault { path: path.to_owned(), cause };
         let metadata = look_at(path).map_err(fault)?;
         let identity = identity(&metadata);

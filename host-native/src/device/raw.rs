@@ -64,6 +64,13 @@ impl Raw {
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Random);
     }
 
+    /// What the system has in memory of it is let go. After a write that failed, that may be something
+    /// that never came to the medium.
+    pub(super) fn forget(&self) {
+        // only advice, and what is in use by others stays
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+    }
+
     /// Fills `bytes` with what the system has in memory, if it has all of it: that takes no time.
     pub(super) fn read_cached(&self, offset: u64, bytes: &mut [u8]) -> bool {
         self.is_prompt && read_promptly(&self.file, offset, bytes) == Ok(bytes.len())
