@@ -18,6 +18,9 @@ const REQUEST_MAX: u64 = 64 << 10;
 /// How long a peer may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often an address is tried for that is still in use.
+const BIND_PAUSE: Duration = Duration::from_millis(20);
+
 /// Why a mount cannot be asked.
 #[derive(Debug)]
 pub enum AskError {
@@ -81,10 +84,11 @@ impl Server {
         answer: impl Fn(&Request) -> Reply + Send + 'static,
     ) -> io::Result<Self> {
         let address = address(device)?;
-        let listener = UnixListener::bind_addr(&address)?;
+        let listener = bind_unless_used(&address)?;
         let is_stopped = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&is_stopped);
+        let (stop, place) = (Arc::clone(&is_stopped), address.clone());
         let thread = std::thread::Builder::new().name("requests".to_owned()).spawn(move || {
+            let Some(listener) = listener.or_else(|| bind_when_free(&place, &stop)) else { return };
             for stream in listener.incoming().flatten() {
                 if stop.load(Ordering::Acquire) {
                     return;
@@ -107,6 +111,28 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// `None` if somebody has the address: the kernel gives the number of a mount that has just ended to
+/// the next one, and the process of that may not be through yet.
+fn bind_unless_used(address: &SocketAddr) -> io::Result<Option<UnixListener>> {
+    match UnixListener::bind_addr(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for the address, until it is stopped.
+fn bind_when_free(address: &SocketAddr, stop: &AtomicBool) -> Option<UnixListener> {
+    while !stop.load(Ordering::Acquire) {
+        match bind_unless_used(address) {
+            Ok(None) => std::thread::sleep(BIND_PAUSE),
+            Ok(listener) => return listener,
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 fn serve_one(stream: UnixStream, answer: &impl Fn(&Request) -> Reply) -> io::Result<()> {
@@ -137,4 +163,36 @@ fn may_ask(stream: &UnixStream) -> bool {
 /// Numbers of mounted devices are unique while they are mounted.
 fn address(device: u64) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("farrier-mount-{device:x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_asked_though_the_one_before_it_had_its_number() {
+        // no mount has such a number
+        let device = u64::MAX - u64::from(std::process::id());
+        let place = address(device).unwrap();
+        let ended = UnixListener::bind_addr(&place).unwrap();
+        let answer = |_: &Request| Reply::Done;
+        let server = Server::start(device, answer).unwrap();
+        drop(ended);
+        let mut stream = loop {
+            match UnixStream::connect_addr(&place) {
+                Ok(stream) => break stream,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        stream.write_all(b"\"Sync\"\n").unwrap();
+        let mut reply = String::new();
+        BufReader::new(stream).read_line(&mut reply).unwrap();
+        assert!(!reply.is_empty(), "nobody answers");
+        drop(server);
+        assert!(UnixStream::connect_addr(&place).is_err(), "it has ended");
+        // one that never gets the address ends as well
+        let held = UnixListener::bind_addr(&place).unwrap();
+        drop(Server::start(device, answer).unwrap());
+        drop(held);
+    }
 }
