@@ -2,6 +2,7 @@
 
 use clap::Args;
 use farrier::control::{Reply, Request, ask};
+use farrier::fuse::unmount::is_directory;
 use farrier::image::{Image, Options};
 use farrier::source::Source;
 
@@ -51,7 +52,7 @@ impl Df {
 
 fn space(target: &OsString) -> Result<(u64, u64), Failure> {
     let path = Path::new(target);
-    if path.is_dir() {
+    if is_directory(path) {
         return match ask(path, &Request::Space).map_err(Failure::new)? {
             Reply::Space { size_bytes, free_bytes } => Ok((size_bytes, free_bytes)),
             Reply::Failed { text } => Err(Failure::new(format!("{}: {text}", path.display()))),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use farrier::control::{AskError, Reply, Request, ask};
 use farrier::copies::Event;
+use farrier::fuse::unmount::is_directory;
 use farrier_core::text;
 use farrier_core::units::WallTime;
 
@@ -37,7 +38,7 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn run(&self) -> Outcome {
         let name = self.directory.display();
-        if !self.directory.is_dir() {
+        if !is_directory(&self.directory) {
             return Err(Failure::new(format!(
                 "{name}: is no directory of a mount; only a mounted volume has events"
             )));

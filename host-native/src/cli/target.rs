@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use farrier::control::{Offline, Reply, Request, ask, perform};
+use farrier::fuse::unmount::is_directory;
 use farrier::source::Source;
 
 use super::failure::Failure;
@@ -47,7 +48,7 @@ impl Target {
     /// The directory, if it is one: its volume is mounted.
     pub(crate) fn directory(&self) -> Option<&Path> {
         let path = Path::new(&self.target);
-        path.is_dir().then_some(path)
+        is_directory(path).then_some(path)
     }
 
     /// What messages call it.

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Reply, Request};
+use crate::fuse::unmount::{mounted_at, real_path};
 
 /// Longest request: labels and paths are far shorter.
 const REQUEST_MAX: u64 = 64 << 10;
@@ -54,7 +55,11 @@ impl std::error::Error for AskError {}
 /// Nobody answers.
 pub fn ask(directory: &Path, request: &Request) -> Result<Reply, AskError> {
     let broken = |error| AskError::Broken(directory.to_owned(), error);
-    let device = std::fs::metadata(directory).map_err(broken)?.dev();
+    // a mount that waits for its devices may have nobody left who tells its number
+    let device = match mounted_at(&real_path(directory)) {
+        Ok(Some(mount)) => mount.device,
+        _ => std::fs::metadata(directory).map_err(broken)?.dev(),
+    };
     let address = address(device).map_err(broken)?;
     let mut stream = UnixStream::connect_addr(&address)
         .map_err(|_| AskError::NotServed(directory.to_owned()))?;

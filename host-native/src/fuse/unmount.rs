@@ -87,6 +87,13 @@ pub fn mounted_at(path: &Path) -> io::Result<Option<MountPoint>> {
     Ok(list.split(|byte| *byte == b'\n').filter_map(parse_line).rfind(|mount| mount.path == path))
 }
 
+/// Whether `path` is a directory. What is mounted there is not asked: one that waits for its devices
+/// may have nobody left to answer.
+#[must_use]
+pub fn is_directory(path: &Path) -> bool {
+    matches!(mounted_at(&real_path(path)), Ok(Some(_))) || path.is_dir()
+}
+
 /// `path` without symbolic links, also where its last part is a mount that nobody serves any more.
 #[must_use]
 pub fn real_path(path: &Path) -> PathBuf {

@@ -31,6 +31,9 @@ use super::watch::{Watch, slots};
 use crate::blocks::lock;
 use crate::copies::{EventKind, record_at};
 
+/// Who waits looks at the time at least so often.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A volume that waits for its copies.
 #[derive(Clone, Debug)]
 pub(super) struct Halt {
@@ -75,9 +78,16 @@ impl Writing {
                 let _ = self.flush(&mut flusher, true);
             }
         }
-        let state = watch.lock();
-        let waited = watch.wake.wait_while(state, |state| state.halt.is_some());
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let mut state = watch.lock();
+        while let Some(halt) = &state.halt {
+            let left = halt.until.saturating_duration_since(Instant::now());
+            let waited = watch.wake.wait_timeout(state, left.max(PAUSE));
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            // whoever looks for the copies may hang on one of them
+            self.give_up_if_due(watch);
+            state = watch.lock();
+        }
+        drop(state);
         went_on()
     }
 
@@ -93,7 +103,9 @@ impl Writing {
     /// Begins to wait if the volume has just halted. Called by whoever holds the flusher, after
     /// everything that may have made it halt.
     pub(super) fn note_halt(&self, watch: &Watch, flusher: &Flusher) {
-        let Some(error) = self.failed().filter(is_for_want_of_copies) else { return };
+        if !self.failed().is_some_and(|error| is_for_want_of_copies(&error)) {
+            return;
+        }
         let text = {
             let mut state = watch.lock();
             let seconds = state.group.policy.wait_seconds;
@@ -103,8 +115,8 @@ impl Writing {
             let until = Instant::now() + Duration::from_secs(seconds.into());
             state.halt = Some(Halt { until, told: None });
             format!(
-                "{}; everything waits up to {seconds} s for {} to come back, and goes on then",
-                self.store.explain(&error),
+                "the last good copies are lost; everything waits up to {seconds} s for {} to come \
+                 back, and goes on then",
                 self.names(needed(flusher))
             )
         };
@@ -121,7 +133,9 @@ impl Writing {
                 self.resumes.fetch_add(1, Ordering::AcqRel);
                 {
                     let mut state = watch.lock();
-                    (state.halt, state.stalled, state.run) = (None, None, None);
+                    (state.halt, state.is_over) = (None, false);
+                    (state.stalled, state.run) = (None, None);
+                    self.settle_all_reads(&mut state);
                 }
                 watch.wake.notify_all();
                 let text = format!("{copies}: back; the volume goes on, and nothing was lost");
@@ -136,15 +150,21 @@ impl Writing {
             }
             Err(_) => {}
         }
-        if halt.until <= Instant::now() {
-            {
-                let mut state = watch.lock();
-                (state.halt, state.is_over) = (None, true);
+        self.give_up_if_due(watch);
+    }
+
+    /// Ends the waiting when its time is over.
+    fn give_up_if_due(&self, watch: &Watch) {
+        {
+            let mut state = watch.lock();
+            if state.halt.as_ref().is_none_or(|halt| halt.until > Instant::now()) {
+                return;
             }
-            if let Some(error) = self.failed() {
-                self.tell_failed(&error);
-            }
-            watch.wake.notify_all();
+            (state.halt, state.is_over) = (None, true);
+        }
+        watch.wake.notify_all();
+        if let Some(error) = self.failed() {
+            self.tell_failed(&error);
         }
     }
 
@@ -153,15 +173,15 @@ impl Writing {
     fn go_on(&self, watch: &Watch, fresh: &BTreeSet<OsString>) -> Result<String, Option<String>> {
         // what a device says stays true until it is used
         let _one_at_a_time = lock(&watch.attaching);
-        let mut flusher = self.lock_flusher();
-        let group = watch.lock().group.clone();
         let live = self.store.volume().copies().ok_or(None)?;
-        let wanted = needed(&flusher);
+        let group = watch.lock().group.clone();
+        let wanted = needed(&self.lock_flusher());
         let find = |slot| self.find_again(slot, &group, live, fresh);
         let found: Vec<Appeared> = slots(wanted).filter_map(find).collect();
         if found.is_empty() {
             return Err(None);
         }
+        let mut flusher = self.lock_flusher();
         let resumed = ready(resume(self, &mut flusher, &found));
         self.note_copies(&flusher);
         drop(flusher);
@@ -216,6 +236,10 @@ impl Writing {
     /// What is told of a volume that halted, while it waits.
     pub(super) fn waiting_text(&self) -> Option<String> {
         let halt = self.watch.get()?.lock().halt.clone()?;
-        Some(format!("waits for its copies, up to {} s more", halt.seconds_left()))
+        Some(format!(
+            "the last good copies are lost; everything waits for them, up to {} s more; see to the \
+             devices: it goes on by itself when they are back",
+            halt.seconds_left()
+        ))
     }
 }

@@ -156,8 +156,8 @@ impl Writing {
     /// What is known of the copies.
     pub(crate) fn seen(&self) -> Option<Seen> {
         let watch = self.watch.get()?;
-        let waiting = self.waiting_text().map(|text| format!("; {text}")).unwrap_or_default();
-        let failed = self.failed().map(|error| self.store.explain(&error) + &waiting);
+        let failed = self.failed().map(|error| self.store.explain(&error));
+        let failed = failed.map(|text| self.waiting_text().unwrap_or(text));
         let scrub = self.scrubbing.status();
         let state = watch.lock();
         if state.is_stripped {
@@ -307,6 +307,14 @@ impl Writing {
             if now.state == CopyState::InSync && before.state != CopyState::InSync {
                 *settled = live.counts(slot).read_errors;
             }
+        }
+    }
+
+    /// Reads that failed while the devices were not there are of no account when the volume goes on.
+    pub(super) fn settle_all_reads(&self, state: &mut WatchState) {
+        let Some(live) = self.store.volume().copies() else { return };
+        for (slot, settled) in (0..).zip(&mut state.settled_reads) {
+            *settled = live.counts(slot).read_errors;
         }
     }
 

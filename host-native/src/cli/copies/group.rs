@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use farrier::control::{Reply, Request, ask};
 use farrier::copies::{Changed, MemberChange, OfflineGroup, Status, record_at};
+use farrier::fuse::unmount::is_directory;
 use farrier::source::Source;
 use farrier_core::copies::lineage;
 
@@ -72,11 +73,11 @@ pub(super) enum Group {
 impl Group {
     pub(super) fn parse(targets: &[OsString]) -> Result<Self, Failure> {
         if let [one] = targets
-            && Path::new(one).is_dir()
+            && is_directory(Path::new(one))
         {
             return Ok(Self::Mounted(one.into()));
         }
-        if let Some(directory) = targets.iter().find(|target| Path::new(target).is_dir()) {
+        if let Some(directory) = targets.iter().find(|target| is_directory(Path::new(target))) {
             return Err(Failure::new(format!(
                 "{}: is a directory, and named among others; name the directory of a mounted \
                  volume alone, or the devices of one that is not mounted",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use farrier::control::{Reply, Request, ask};
 use farrier::copies::{State, Status};
+use farrier::fuse::unmount::is_directory;
 
 use super::status::of_mount;
 use crate::cli::failure::{Failure, Outcome};
@@ -33,7 +34,7 @@ pub(crate) struct ResyncCommand {
 impl ResyncCommand {
     pub(crate) fn run(&self) -> Outcome {
         let name = self.directory.display();
-        if !self.directory.is_dir() {
+        if !is_directory(&self.directory) {
             return Err(Failure::new(format!(
                 "{name}: no directory of a mount; mount the volume with all its devices, which \
                  brings copies up to date"

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::Args;
 use farrier::control::{Reply, Request, ask};
 use farrier::copies::{CopyStatus, ScrubState, ScrubStatus, Status, look};
+use farrier::fuse::unmount::is_directory;
 use farrier::source::Source;
 use farrier_core::copies::{CopyState, lineage};
 use farrier_core::text;
@@ -67,7 +68,7 @@ impl StatusCommand {
 pub(super) fn status(targets: &[OsString]) -> Result<Status, Failure> {
     let paths: Vec<_> = targets.iter().map(Path::new).collect();
     match paths[..] {
-        [directory] if directory.is_dir() => of_mount(directory),
+        [directory] if is_directory(directory) => of_mount(directory),
         _ => {
             let source = Source::parse(targets).map_err(Failure::new)?;
             look(&source.devices, lineage::Options::default()).map_err(Failure::new)

@@ -9,7 +9,7 @@ use farrier_core::units::{DeviceIndex, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 
 use super::super::bay::Bay;
-use super::super::media::{open, try_open};
+use super::super::media::{open, record_on, try_open};
 use super::{Life, START, Stop, Tree, each};
 use crate::against::compare_all;
 use crate::host::TestHost;
@@ -146,10 +146,21 @@ impl Life {
                 Err(error) => return Err(format!("{error:?}")),
             }
             self.ran.accepted += 1;
-            self.is_parted |= !is_any;
+            self.is_parted |= !is_any || self.is_any_ahead();
             copies.accept_missing = true;
         }
         Err("it cannot be mounted".into())
+    }
+
+    /// A disk that is not shown knows an epoch that none of the others does: power went, or the group
+    /// halted, while it was written, and nobody was told of it.
+    fn is_any_ahead(&self) -> bool {
+        let record = |disk| record_on(&self.bay.view_of(disk));
+        let here: Vec<_> = each(self.shown).filter_map(record).collect();
+        each(self.ever & !self.shown).filter_map(record).any(|away| {
+            let (id, slot) = (away.epoch.id, away.self_slot);
+            !here.iter().any(|one| one.knows(id, slot))
+        })
     }
 
     /// A side of a split that has everything: power went while a new epoch was written.
