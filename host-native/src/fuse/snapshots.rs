@@ -122,7 +122,8 @@ impl TreeFilesystem {
         match &self.snapshots {
             Some(snapshots) if ino.0 & OUTSIDE != 0 => {
                 let number = Realm::of_node(ino).number();
-                snapshots.run(number, |pfs| operation(pfs, inum_of(ino)))
+                let run = || snapshots.run(number, |pfs| operation(pfs, inum_of(ino)));
+                self.tree.image().blocks().outlast(run)
             }
             _ => self.tree.run(&operation(self.tree.pfs(), Inum(ino.0))),
         }
