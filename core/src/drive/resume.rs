@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! * Every device has the header of the last commit, or one that was written for the commit that
-//!   failed, to the byte: nobody else has written to it, and it was not put back.
+//!   failed, by all of its check codes: nobody else has written to it, and it was not put back.
 //! * Whoever could not be mounted like this without a question does not go on like this either.
 //! * What is in memory refers to the tree of the last commit, and so does what is written next, even
 //!   where the commit that failed is on media in part. Whatever that wrote is found free by a scan.
