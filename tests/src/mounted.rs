@@ -1,5 +1,6 @@
 //! A volume of copies that is in use, beside what it should hold.
 
+use farrier_core::copies::CopyState;
 use farrier_core::drive::change::Origin;
 use farrier_core::drive::{Host as _, ready};
 use farrier_core::engine::Want;
@@ -93,6 +94,23 @@ pub struct Mounted {
     pub committed: Model,
     /// Operations so far.
     pub time: u64,
+}
+
+/// Copies on disks of these sizes, mounted, after `count` things were done and committed, so many
+/// `times`.
+///
+/// # Panics
+/// That cannot be done.
+#[must_use]
+pub fn used(sizes: &[u64], (times, count): (u64, u64), seed: u64) -> (Rack, Mounted, Random) {
+    let rack = Rack::new(sizes);
+    format_copies(&rack);
+    let mut mounted = Mounted::open(&rack, None, 0);
+    let mut random = Random::new(seed);
+    for _ in 0..times {
+        mounted.work(&mut random, count).expect("it works");
+    }
+    (rack, mounted, random)
 }
 
 impl Mounted {
@@ -194,6 +212,18 @@ impl Mounted {
     /// The first difference.
     pub fn check(&self) -> Result<(), String> {
         compare(&self.host, self.pfs, &self.model, true)
+    }
+
+    /// What each slot of the group is.
+    ///
+    /// # Panics
+    /// The volume has no copies.
+    #[must_use]
+    pub fn states(&self) -> Vec<CopyState> {
+        self.host.with_flusher(|flusher| {
+            let lineage = flusher.and_then(|flusher| flusher.lineage()).expect("it has copies");
+            lineage.group().slots.iter().map(|slot| slot.state).collect()
+        })
     }
 
     /// Every block of the trees as of the last commit, each once.

@@ -12,7 +12,7 @@ use farrier_core::units::{DeviceIndex, Inum, Uuid, WallTime};
 use farrier_core::volume::OpenOptions;
 use farrier_tests::against::compare;
 use farrier_tests::model::Model;
-use farrier_tests::mounted::{Mounted, each_holds, format_copies, format_copies_named};
+use farrier_tests::mounted::{self, Mounted, each_holds, format_copies, format_copies_named};
 use farrier_tests::ops::{Op, Random};
 use farrier_tests::rack::{Mode, Rack};
 use farrier_tests::writing::WritingHost;
@@ -25,14 +25,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 
 /// A volume on all disks of a rack that something was done to.
 fn used(count: usize, seed: u64) -> (Rack, Mounted, Random) {
-    let rack = Rack::new(&vec![SIZE; count]);
-    format_copies(&rack);
-    let mut mounted = Mounted::open(&rack, None, 0);
-    let mut random = Random::new(seed);
-    for _ in 0..4 {
-        mounted.work(&mut random, 30).unwrap();
-    }
-    (rack, mounted, random)
+    mounted::used(&vec![SIZE; count], (4, 30), seed)
 }
 
 fn attach(mounted: &Mounted, device: u8) -> Result<u8, AttachError> {

@@ -9,7 +9,7 @@ use farrier_core::fs::New;
 use farrier_core::media::copy_group::Counters;
 use farrier_core::volume::{OpenOptions, Volume};
 use farrier_tests::model::Creation;
-use farrier_tests::mounted::{Mounted, TreeBlock, each_holds, format_copies};
+use farrier_tests::mounted::{self, Mounted, TreeBlock, each_holds};
 use farrier_tests::ops::{Op, Random};
 use farrier_tests::rack::{Mode, Rack};
 use farrier_tests::writing::WritingHost;
@@ -18,21 +18,7 @@ const SIZE: u64 = 64 << 20;
 const MINUTE: u64 = 60 * 1_000_000;
 
 fn used(count: usize, seed: u64) -> (Rack, Mounted, Random) {
-    let rack = Rack::new(&vec![SIZE; count]);
-    format_copies(&rack);
-    let mut mounted = Mounted::open(&rack, None, 0);
-    let mut random = Random::new(seed);
-    for _ in 0..4 {
-        mounted.work(&mut random, 40).unwrap();
-    }
-    (rack, mounted, random)
-}
-
-fn states(mounted: &Mounted) -> Vec<CopyState> {
-    mounted.host.with_flusher(|flusher| {
-        let group = flusher.unwrap().lineage().unwrap().group().clone();
-        group.slots.iter().map(|slot| slot.state).collect()
-    })
+    mounted::used(&vec![SIZE; count], (4, 40), seed)
 }
 
 /// What the newest header on a disk says of a copy.
@@ -110,7 +96,7 @@ fn counters_outlive_a_mount_until_they_are_reset() {
     mounted.work(&mut random, 20).unwrap();
     let failed = recorded(&rack, 0, 1);
     assert_eq!((failed.flush, failed.write), (1, 0), "{failed:?}");
-    assert_eq!(states(&mounted)[1], CopyState::Out);
+    assert_eq!(mounted.states()[1], CopyState::Out);
 }
 
 #[test]
@@ -119,13 +105,13 @@ fn a_copy_with_many_bad_blocks_is_left_behind() {
         let (rack, mut mounted, mut random) = used(3, 2);
         spoil(&rack, &mut mounted, 1, bad);
         let expected = if is_faulted { CopyState::Faulted } else { CopyState::InSync };
-        assert_eq!(states(&mounted)[1], expected, "{bad} bad blocks");
+        assert_eq!(mounted.states()[1], expected, "{bad} bad blocks");
         mounted.work(&mut random, 20).unwrap();
         mounted.check().unwrap();
         each_holds(&rack, &[0, 2], &mounted.committed).unwrap();
         let mut mounted = mounted.again(&rack);
         mounted.work(&mut random, 20).unwrap();
-        assert_eq!(states(&mounted)[1], expected, "it stays so until the operator says otherwise");
+        assert_eq!(mounted.states()[1], expected, "it stays so until the operator says otherwise");
     }
 }
 
@@ -140,11 +126,11 @@ fn bad_blocks_long_ago_do_not_count() {
             time: farrier_core::units::WallTime(time),
         });
         spoil(&rack, &mut mounted, 1, 20);
-        assert_eq!(states(&mounted)[1], CopyState::InSync, "round {round}");
+        assert_eq!(mounted.states()[1], CopyState::InSync, "round {round}");
         time += 11 * MINUTE;
     }
     spoil(&rack, &mut mounted, 1, 20);
-    assert_eq!(states(&mounted)[1], CopyState::Faulted, "but so many at once do");
+    assert_eq!(mounted.states()[1], CopyState::Faulted, "but so many at once do");
 }
 
 fn rules(on_missing: OnMissing, min_copies: u8) -> Rules {
@@ -184,10 +170,10 @@ fn a_group_that_wants_two_copies_stops_with_one() {
     mounted.work(&mut random, 10).unwrap();
     rack.set(2, Mode::Gone);
     mounted.work(&mut random, 10).unwrap();
-    assert_eq!(states(&mounted)[2], CopyState::Out, "two are enough");
+    assert_eq!(mounted.states()[2], CopyState::Out, "two are enough");
     // bad blocks are no reason to stop
     spoil(&rack, &mut mounted, 1, 40);
-    assert_eq!(states(&mounted)[1], CopyState::InSync);
+    assert_eq!(mounted.states()[1], CopyState::InSync);
     rack.set(1, Mode::Gone);
     let before = mounted.committed.settled();
     assert_eq!(mounted.host.flush_always(true), Err(Error::Halted));

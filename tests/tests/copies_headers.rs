@@ -9,7 +9,7 @@ use farrier_core::storage::Storage as _;
 use farrier_core::units::{DeviceIndex, Uuid};
 use farrier_core::volume::{OpenOptions, Volume};
 use farrier_tests::against::compare_media;
-use farrier_tests::mounted::{Mounted, each_holds, format_copies};
+use farrier_tests::mounted::{self, Mounted, each_holds};
 use farrier_tests::ops::Random;
 use farrier_tests::rack::Rack;
 use farrier_tests::session::a_header;
@@ -28,14 +28,7 @@ fn open(rack: &Rack, copies: Options) -> Result<Volume, Error> {
 }
 
 fn used(sizes: &[u64], seed: u64) -> (Rack, Mounted, Random) {
-    let rack = Rack::new(sizes);
-    format_copies(&rack);
-    let mut mounted = Mounted::open(&rack, None, 0);
-    let mut random = Random::new(seed);
-    for _ in 0..5 {
-        mounted.work(&mut random, 30).unwrap();
-    }
-    (rack, mounted, random)
+    mounted::used(sizes, (5, 30), seed)
 }
 
 /// No header of a disk is whole any more.

@@ -1,13 +1,12 @@
 //! A volume that halted goes on when its copies are back, and only with those that it had.
 
 use farrier_core::copies::CopyState;
-use farrier_core::copies::lineage::{Options, ReadOnly};
+use farrier_core::copies::lineage::ReadOnly;
 use farrier_core::drive::ready;
 use farrier_core::drive::resume::{ResumeError, is_for_want_of_copies};
 use farrier_core::fs::Victim;
 use farrier_core::units::DeviceIndex;
-use farrier_core::volume::OpenOptions;
-use farrier_tests::mounted::{Mounted, each_holds, format_copies};
+use farrier_tests::mounted::{self, Mounted, each_holds, format_copies};
 use farrier_tests::ops::{Op, Random};
 use farrier_tests::rack::{Mode, Rack};
 use farrier_tests::writing::WritingHost;
@@ -15,21 +14,7 @@ use farrier_tests::writing::WritingHost;
 const SIZE: u64 = 64 << 20;
 
 fn used(count: usize, seed: u64) -> (Rack, Mounted, Random) {
-    let rack = Rack::new(&vec![SIZE; count]);
-    format_copies(&rack);
-    let mut mounted = Mounted::open(&rack, None, 0);
-    let mut random = Random::new(seed);
-    for _ in 0..4 {
-        mounted.work(&mut random, 40).unwrap();
-    }
-    (rack, mounted, random)
-}
-
-fn states(mounted: &Mounted) -> Vec<CopyState> {
-    mounted.host.with_flusher(|flusher| {
-        let group = flusher.unwrap().lineage().unwrap().group().clone();
-        group.slots.iter().map(|slot| slot.state).collect()
-    })
+    mounted::used(&vec![SIZE; count], (4, 40), seed)
 }
 
 fn set(rack: &Rack, disks: &[u8], mode: Mode) {
@@ -62,7 +47,7 @@ fn what_was_not_committed_is_there_when_the_copies_are_back() {
         lose(&rack, &mut mounted, &[0, 1], mode);
         set(&rack, &[0, 1], Mode::Fine);
         resume(&mounted, &[0, 1]).unwrap();
-        assert_eq!(states(&mounted)[..2], [CopyState::InSync; 2], "{mode:?}");
+        assert_eq!(mounted.states()[..2], [CopyState::InSync; 2], "{mode:?}");
         mounted.committed.clone_from(&mounted.model);
         mounted.check().unwrap();
         each_holds(&rack, &[0], &mounted.committed.settled()).unwrap();
@@ -109,13 +94,13 @@ fn the_last_one_suffices_where_the_other_was_left_behind_before() {
     lose(&rack, &mut mounted, &[0], Mode::Gone);
     rack.set(0, Mode::Fine);
     resume(&mounted, &[0]).unwrap();
-    assert_eq!(states(&mounted)[..2], [CopyState::InSync, CopyState::Out]);
+    assert_eq!(mounted.states()[..2], [CopyState::InSync, CopyState::Out]);
     mounted.check().unwrap();
     rack.set(1, Mode::Fine);
     ready(mounted.host.attach_copy(DeviceIndex(1), false)).unwrap();
     let joins = |_| ready(mounted.host.resync(u64::MAX)).unwrap().joined > 0;
     assert!((0..4).any(joins), "it is brought up to date");
-    assert_eq!(states(&mounted)[..2], [CopyState::InSync; 2]);
+    assert_eq!(mounted.states()[..2], [CopyState::InSync; 2]);
 }
 
 #[test]
@@ -132,9 +117,7 @@ fn a_copy_that_somebody_else_wrote_to_meanwhile_is_another_one() {
     assert!(matches!(resume(&mounted, &[0]), Err(ResumeError::Changed { slot: 0 })));
     is_halted(&mounted);
     // a mount finds what was done there
-    let copies = Options::default();
-    let options = OpenOptions { copies, ..OpenOptions::default() };
-    assert!(WritingHost::with(rack.show(&[0]), options, 1 << 20).is_ok());
+    assert!(WritingHost::open(rack.show(&[0]), 1 << 20).is_ok());
 }
 
 #[test]

@@ -32,7 +32,7 @@ use crate::media::copy_group::RO_COMPAT_KNOWN;
 use crate::volume::{CopyHeader, LiveCopies};
 
 /// Why a volume that halted does not go on with these devices. It stays as it is, and nothing was
-/// written.
+/// written, but where a commit failed once more.
 #[derive(Clone, Debug)]
 pub enum ResumeError {
     /// It has not halted, or has no copies.
@@ -105,7 +105,9 @@ pub async fn resume<H: WriteHost>(
     let lineage = flusher.lineage.as_ref().ok_or(ResumeError::NotHalted)?;
     let live = Arc::clone(lineage.shared());
     for one in found {
-        own_header(flusher, one).ok_or(ResumeError::Changed { slot: one.group.self_slot })?;
+        if !is_own(flusher, one) {
+            return Err(ResumeError::Changed { slot: one.group.self_slot });
+        }
     }
     let lost = live.lost();
     for one in found {
@@ -142,17 +144,17 @@ pub const fn is_for_want_of_copies(error: &Error) -> bool {
     )
 }
 
-/// The header writer of the copy on a device that holds exactly what was written to it.
-fn own_header<'f>(flusher: &'f Flusher, found: &Appeared) -> Option<&'f HeaderWriter> {
+/// Whether a device holds a copy with the header that was written to it last, or tried.
+fn is_own(flusher: &Flusher, found: &Appeared) -> bool {
     let (group, slot) = (&found.group, found.group.self_slot);
-    let book = flusher.lineage.as_ref()?.group();
+    let Some(book) = flusher.lineage().map(Lineage::group) else { return false };
     let is_named = group.group == book.group
         && book.slot(slot).is_some_and(|copy| copy.device == group.device)
         && group.ro_compat & !RO_COMPAT_KNOWN == 0
         && found.header.volume_size() <= found.size;
     let mut headers = flusher.headers.iter().chain(&flusher.left);
-    let (_, header) = headers.find(|(copy, _)| *copy == slot).filter(|_| is_named)?;
-    header.is_own(found.header_slot, &found.header).then_some(header)
+    let is_its = |header: &HeaderWriter| header.is_own(found.header_slot, &found.header);
+    is_named && headers.any(|(copy, header)| *copy == slot && is_its(header))
 }
 
 /// Judges the devices as at a mount.

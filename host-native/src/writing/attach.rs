@@ -181,11 +181,7 @@ impl Writing {
         if Instant::now() < absent.next {
             return;
         }
-        let mut places: Vec<PathBuf> =
-            last.and_then(|device| devices.path(device)).map(Path::to_owned).into_iter().collect();
-        places.extend(group.slot(slot).and_then(|copy| hinted(&copy.hint)));
-        places.extend(fresh.iter().map(|name| Path::new("/dev").join(name)));
-        for path in places {
+        for path in self.places(slot, group, fresh) {
             match self.attach_if(&path, Some(slot), false) {
                 Ok(_) => {
                     absent.attached = Some(Instant::now());
@@ -206,6 +202,20 @@ impl Writing {
                 return;
             }
         }
+    }
+
+    /// Where the device of a copy may be: where it was last, where its record says, and what appeared.
+    pub(super) fn places(
+        &self,
+        slot: u8,
+        group: &CopyGroup,
+        fresh: &BTreeSet<OsString>,
+    ) -> Vec<PathBuf> {
+        let last = self.store.volume().copies().and_then(|live| live.device(slot));
+        let last = last.and_then(|device| self.store.devices().path(device));
+        let hinted = group.slot(slot).and_then(|copy| hinted(&copy.hint));
+        let fresh = fresh.iter().map(|name| Path::new("/dev").join(name));
+        last.map(Path::to_owned).into_iter().chain(hinted).chain(fresh).collect()
     }
 
     /// Attaches the copy on the device at `path`, on somebody's word.
@@ -292,7 +302,7 @@ pub(super) fn end(thread: JoinHandle<()>) {
 }
 
 /// The place that a record names, if it is one.
-pub(super) fn hinted(hint: &[u8]) -> Option<PathBuf> {
+fn hinted(hint: &[u8]) -> Option<PathBuf> {
     let path = PathBuf::from(std::str::from_utf8(hint).ok()?);
     path.is_absolute().then_some(path)
 }

@@ -12,7 +12,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,12 +25,11 @@ use farrier_core::error::Error;
 use farrier_core::volume::LiveCopies;
 
 use super::Writing;
-use super::attach::hinted;
 use super::watch::{Watch, slots};
 use crate::blocks::lock;
 use crate::copies::{EventKind, record_at};
 
-/// Who waits looks at the time at least so often.
+/// Who waits looks at the time not more often than this.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A volume that waits for its copies.
@@ -216,10 +214,7 @@ impl Writing {
             // it may fail for good while what it was opened for is here again
             devices.release(device);
         }
-        let last = last.and_then(|device| devices.path(device)).map(PathBuf::from);
-        let hinted = hinted(&group.slot(slot)?.hint);
-        let fresh = fresh.iter().map(|name| PathBuf::from("/dev").join(name));
-        for path in last.into_iter().chain(hinted).chain(fresh) {
+        for path in self.places(slot, group, fresh) {
             // most of what appears somewhere is something else: it is only looked at
             let is_named = record_at(&path).is_some_and(|one| (one.group, one.device) == wanted);
             let Some(device) = is_named.then(|| devices.add(&path).ok()).flatten() else {
